@@ -1,0 +1,79 @@
+"""The stable codes of everything that is refused without a verdict, and the exception that carries one.
+
+A code is never reused for another meaning. Each says its HTTP status and whether a retry of the very same request
+can help (`transient`) or not (`final`). Verdicts of scans are not errors: see `redemption.Verdict`.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+
+class ErrorCode(enum.Enum):
+    """`NAME = (HTTP status, transient?, message for a developer)`; the name is what clients branch on."""
+
+    # 400: the request itself
+    BAD_REQUEST = (400, False, "The request could not be understood.")
+    INVALID_JSON = (400, False, "The body is not valid JSON.")
+    VALIDATION_FAILED = (400, False, "A field is missing, of the wrong type or out of its range.")
+    IDEMPOTENCY_KEY_REQUIRED = (400, False, "The header Idempotency-Key is required.")
+    IDEMPOTENCY_KEY_INVALID = (400, False, "Idempotency-Key takes 1 to 64 of A-Z a-z 0-9 . _ : -")
+    INVALID_RANGE = (400, False, "`from` must not be later than `to`, and the window is at most 366 days.")
+    INVALID_CURSOR = (400, False, "The cursor was not made by this endpoint.")
+    # 401, 403: who asks
+    TOKEN_REQUIRED = (401, False, "A bearer token is required.")
+    TOKEN_INVALID = (401, False, "The token was not issued by this server, or for another kind of client.")
+    TOKEN_EXPIRED = (401, False, "The token has expired: log in again.")
+    LOGIN_FAILED = (401, False, "The user name or the password is wrong, or the account is disabled.")
+    SIGNATURE_INVALID = (401, False, "The signature of the notification does not hold, or it is too old.")
+    OPERATOR_DISABLED = (401, False, "This operator is disabled, or has a newer password.")
+    FORBIDDEN = (403, False, "This kind of token may not do that.")
+    # 404, 405, 413, 415
+    NOT_FOUND = (404, False, "There is nothing at this address.")
+    PRODUCT_NOT_FOUND = (404, False, "There is no such product.")
+    ORDER_NOT_FOUND = (404, False, "There is no such order.")
+    TICKET_NOT_FOUND = (404, False, "There is no such ticket.")
+    METHOD_NOT_ALLOWED = (405, False, "This address does not take this method.")
+    BODY_TOO_LARGE = (413, False, "The body is larger than 64 KiB.")
+    UNSUPPORTED_MEDIA_TYPE = (415, False, "The body must be application/json.")
+    # 409: the state of things
+    IDEMPOTENCY_CONFLICT = (409, False, "This Idempotency-Key was used for another order.")
+    SCAN_ID_CONFLICT = (409, False, "This scan_id was used for another ticket or function.")
+    ORDER_NOT_PAYABLE = (409, False, "The order is no longer waiting for payment.")
+    ORDER_NOT_CANCELLABLE = (409, False, "Only an order that waits for payment can be cancelled.")
+    AMOUNT_MISMATCH = (409, False, "The amount or currency paid is not the order's.")
+    TRANSACTION_CONFLICT = (409, False, "This gateway transaction belongs to another order.")
+    TICKET_NOT_USABLE = (409, False, "The ticket is void or past its validity: no QR is shown for it.")
+    # 422: understood, and refused by a rule of sale
+    SOLD_OUT = (422, False, "Not enough units are left.")
+    PRODUCT_INACTIVE = (422, False, "The product is not on sale now.")
+    QR_MALFORMED = (422, False, "This is not a ticket's QR token.")
+    QR_TAMPERED = (422, False, "The QR token was changed.")
+    QR_EXPIRED = (422, False, "The QR token has expired.")
+    QR_UNKNOWN_KEY = (422, False, "The QR token was made with a key that is not accepted here.")
+    # 500, 503
+    INTERNAL = (500, True, "Something failed that no one expected. The request_id finds it in the log.")
+    OVERLOADED = (503, True, "Too many requests are waiting. Retry, with the same ids.")
+    BACKLOG_FULL = (503, True, "The record is too far behind to take more. Retry, with the same ids.")
+    GATE_CLOSED = (503, True, "Redis is being loaded. Retry, with the same ids.")
+    REDIS_UNAVAILABLE = (503, True, "Redis did not answer in time: undecided. Retry, with the same ids.")
+    NOT_ACKNOWLEDGED = (503, True, "The decision is not yet safe on a replica. Retry, with the same ids.")
+    POSTGRES_UNAVAILABLE = (503, True, "Postgres did not answer in time. Retry.")
+    ORDER_NOT_RECORDED_YET = (503, True, "The order is held but not yet recorded. Retry.")
+    GATEWAY_UNAVAILABLE = (503, True, "The payment gateway did not answer in time. Retry.")
+
+    def __init__(self, status: int, transient: bool, message: str) -> None:
+        self.status = status
+        self.transient = transient
+        self.message = message
+
+
+class Refusal(Exception):  # noqa: N818  (it is an answer, not a fault)
+    """Ends a request with `code`; `detail` is merged into the JSON answer (never a secret, never a stack)."""
+
+    def __init__(self, code: ErrorCode, message: str | None = None, **detail: Any) -> None:
+        super().__init__(message or code.message)
+        self.code = code
+        self.message = message or code.message
+        self.detail = detail

@@ -1,0 +1,57 @@
+"""The only speller of Redis key names.
+
+Names carry hash tags, so that every script finds all its keys in one slot: a ticket lives in the shard of its code, all
+stock lives in one slot (an order over several products holds all or nothing in one script).
+"""
+
+from __future__ import annotations
+
+import zlib
+
+STOCK_EPOCH = "{stock}:epoch"
+ORDERS_STREAM = "{stock}:orders"
+
+
+def shard_of(code: str, shards: int) -> int:
+    """The shard (0 .. shards - 1) of a ticket code, or of a scan_id that named no ticket."""
+    return zlib.crc32(code.encode()) % shards
+
+
+def epoch(shard: int) -> str:
+    """String: present while the shard is loaded and its gate open; holds what it was loaded for."""
+    return f"{{s{shard:02d}}}:epoch"
+
+
+def redemptions(shard: int) -> str:
+    """Stream: one entry per recorded verdict of the shard."""
+    return f"{{s{shard:02d}}}:redemptions"
+
+
+def ticket(shard: int, code: str) -> str:
+    """Hash: one ticket, see `redeem.lua`."""
+    return f"{{s{shard:02d}}}:t:{code}"
+
+
+def said(shard: int, scan_id: str) -> str:
+    """String with a time to live: the verdict that a scan_id was told."""
+    return f"{{s{shard:02d}}}:v:{scan_id}"
+
+
+def stock(product_id: int) -> str:
+    """Hash: sellable, reserved, sold."""
+    return f"{{stock}}:p:{product_id}"
+
+
+def hold(order_id: str) -> str:
+    """Hash: an open hold, its deadline and its order; makes commit and release idempotent."""
+    return f"{{stock}}:o:{order_id}"
+
+
+def idempotency(buyer_id: str, key: str) -> str:
+    """String with a time to live: order id and payload hash of the order made under the buyer's key."""
+    return f"{{stock}}:i:{buyer_id}:{key}"
+
+
+def streams(shards: int) -> list[str]:
+    """Every stream that the flusher drains."""
+    return [ORDERS_STREAM, *(redemptions(shard) for shard in range(shards))]

@@ -1,0 +1,104 @@
+-- redeem: judges a batch of scans of one shard; each scan is decided, remembered and recorded in this one step.
+--
+-- KEYS: 1 epoch, 2 redemptions, then per scan: ticket, said
+-- ARGV: 1 replay_s, then per scan: ticket_code, function_code, jti, scan_id, ruled, at_ms, operator, place
+-- RETURNS: a list with one element per scan: the verdict's line (9 parts, tab between), or an integer if undecided
+-- CODES: SUCCESS=0 TICKET_NOT_VALID=6 WRONG_FUNCTION=7 ALREADY_REDEEMED=10 NO_REMAINING=11
+-- CODES: GATE_CLOSED=-1 TICKET_ABSENT=-2 SCAN_ID_CONFLICT=-3
+--
+-- Order of judgement: what this scan_id was told before -> the ticket is here -> what outer rules said (`ruled`) ->
+-- status and validity -> function -> (jti, function) not spent -> uses left -> spend.
+-- A ticket's hash: e terms, r remaining uses (",bus=2,ferry=0,"), s status unless ACTIVE, a/z validity in unix ms,
+-- j:<jti>:<function> who spent that QR: stream id, scan_id, place, remaining, decided_ms (tab between).
+-- `ruled` below zero: the verdict -ruled concerns no known ticket (an unreadable token): remembered, not recorded.
+
+local SUCCESS, TICKET_NOT_VALID, WRONG_FUNCTION, ALREADY_REDEEMED, NO_REMAINING = 0, 6, 7, 10, 11
+local GATE_CLOSED, TICKET_ABSENT, SCAN_ID_CONFLICT = -1, -2, -3
+local FIRST_SCAN_KEY, KEYS_PER_SCAN, FIRST_SCAN_ARG, ARGS_PER_SCAN = 3, 2, 2, 8
+local find, match, sub = string.find, string.match, string.sub
+local call = redis.call
+
+local time = call('TIME')
+local now_ms = time[1] .. string.format('%03d', math.floor(time[2] / 1000))
+
+local function spent_status(remaining)
+    if find(remaining, '=[1-9]') then return 'ACTIVE' end
+    return 'REDEEMED'
+end
+
+-- The status as the rules of validity see it: ACTIVE and REDEEMED may be scanned, all others may not.
+local function ticket_status(ticket, at_ms)
+    if ticket[3] then return ticket[3] end
+    if ticket[4] and at_ms < tonumber(ticket[4]) then return 'NOT_YET_VALID' end
+    if ticket[5] and at_ms >= tonumber(ticket[5]) then return 'EXPIRED' end
+    return spent_status(ticket[2])
+end
+
+-- verdict, remaining uses after it, and who spent this QR first
+local function judge(ticket, status, function_code, ruled)
+    local remaining, spent = ticket[2], ticket[6]
+    if ruled > SUCCESS then return ruled, remaining, '' end
+    if status ~= 'ACTIVE' and status ~= 'REDEEMED' then return TICKET_NOT_VALID, remaining, '' end
+    local _, at = find(remaining, ',' .. function_code .. '=', 1, true)
+    if not at then return WRONG_FUNCTION, remaining, '' end
+    if spent then
+        local stream_id, place = match(spent, '^([^\t]*)\t[^\t]*\t([^\t]*)')
+        return ALREADY_REDEEMED, remaining, stream_id .. '\31' .. place
+    end
+    local left = match(remaining, '^%d+', at + 1)
+    if left == '0' then return NO_REMAINING, remaining, '' end
+    return SUCCESS, sub(remaining, 1, at) .. (tonumber(left) - 1) .. sub(remaining, at + #left + 1), ''
+end
+
+local function redeem(ticket_key, said_key, arg)
+    local code, function_code, jti, scan_id = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + 3]
+    local ruled, at_ms, operator, place = tonumber(ARGV[arg + 4]), ARGV[arg + 5], ARGV[arg + 6], ARGV[arg + 7]
+    local subject = '\t' .. code .. '\t' .. function_code .. '\t'
+
+    local said = call('GET', said_key)
+    if said then
+        if find(said, subject, 1, true) then return said end
+        return SCAN_ID_CONFLICT
+    end
+    if ruled < SUCCESS then
+        local line = -ruled .. '\t' .. subject .. '\t\t\t' .. now_ms .. '\t'
+        call('SET', said_key, line, 'EX', ARGV[1])
+        return line
+    end
+
+    local jti_field = 'j:' .. jti .. ':' .. function_code
+    local ticket = call('HMGET', ticket_key, 'e', 'r', 's', 'a', 'z', jti_field)
+    local terms = ticket[1]
+    if not terms then return TICKET_ABSENT end
+    if ticket[6] then
+        local stream_id, by, remaining, decided =
+            match(ticket[6], '^([^\t]*)\t([^\t]*)\t[^\t]*\t([^\t]*)\t(%d+)$')
+        if by == scan_id then
+            return SUCCESS .. '\t' .. stream_id .. subject .. spent_status(remaining) .. '\t' .. remaining
+                .. '\t\t' .. decided .. '\t' .. terms
+        end
+    end
+
+    local status = ticket_status(ticket, tonumber(at_ms))
+    local verdict, remaining, first = judge(ticket, status, function_code, ruled)
+    if verdict == SUCCESS then status = spent_status(remaining) end
+    local body = subject .. status .. '\t' .. remaining .. '\t' .. first .. '\t' .. now_ms
+    local stream_id = call('XADD', KEYS[2], '*', 'd', verdict .. body .. '\t' .. jti .. '\t' .. scan_id
+        .. '\t' .. at_ms .. '\t' .. operator .. '\t' .. place)
+    if verdict == SUCCESS then
+        local spent = stream_id .. '\t' .. scan_id .. '\t' .. place .. '\t' .. remaining .. '\t' .. now_ms
+        call('HSET', ticket_key, 'r', remaining, jti_field, spent)
+    end
+    local line = verdict .. '\t' .. stream_id .. body .. '\t' .. terms
+    call('SET', said_key, line, 'EX', ARGV[1])
+    return line
+end
+
+local open = call('EXISTS', KEYS[1]) == 1
+local answers = {}
+local arg = FIRST_SCAN_ARG
+for key = FIRST_SCAN_KEY, #KEYS, KEYS_PER_SCAN do
+    answers[#answers + 1] = open and redeem(KEYS[key], KEYS[key + 1], arg) or GATE_CLOSED
+    arg = arg + ARGS_PER_SCAN
+end
+return answers

@@ -1,0 +1,74 @@
+"""Every bound of the server, with its unit (last in the name) and the reason for the number.
+
+Nothing here is read from the environment: what an operator may tune is in `config.py`. A bound that is passed
+gives a clear 4xx or 503 to the client, never a hang and never a half-done act.
+"""
+
+# --- What a client may send -------------------------------------------------------------------------------
+BODY_BYTES_MAX = 64 * 1024  # the largest honest body (an order of 20 lines with client context) is under 4 KiB
+ORDER_LINES_MAX = 20  # one script holds all lines at once; 20 keys stay far from blocking Redis for a ms
+ORDER_UNITS_MAX = 50  # tickets of one order; they are issued in one transaction, which stays under 50 ms
+IDEMPOTENCY_KEY_CHARS_MAX = 64  # a UUID is 36; the key becomes a Redis key name
+SCAN_ID_CHARS_MAX = 64  # a UUID is 36; the id becomes a Redis key name
+TERMINAL_ID_CHARS_MAX = 64  # serial numbers of handheld scanners are under 40
+QR_TOKEN_CHARS_MAX = 512  # a token is 87; a scanner that reads two codes at once is still told QR_MALFORMED
+LOGIN_NAME_CHARS_MAX = 64
+PASSWORD_CHARS_MIN = 10  # NIST SP 800-63B asks for 8 at least; staff passwords are shared orally, so a bit more
+PASSWORD_CHARS_MAX = 256  # Argon2id hashes any length; the bound keeps a login from being a way to burn CPU
+CODE_CHARS_MAX = 32  # function and venue codes, SKUs: they are keys, labels are for people
+NAME_CHARS_MAX = 80  # names and labels; a gate display shows about 40 characters
+ORDERS_PAGE_MAX = 100  # GET /my/orders
+TICKETS_PAGE_MAX = 500  # GET /my/tickets: 10 full orders
+REPORT_PAGE_MAX = 1_000  # GET /reports/redemptions as JSON
+REPORT_PAGE_DEFAULT = 100
+REPORT_WINDOW_DAYS_MAX = 366  # a year and a leap day: longer questions belong to a warehouse
+REPORT_CSV_ROWS_MAX = 1_000_000  # a spreadsheet's own bound (1,048,576 rows)
+REPORT_CSV_CHUNK_ROWS = 1_000  # rows a chunk of the streamed CSV: ~150 KiB, so memory stays flat
+PRICE_FEN_MAX = 100_000_000  # one million yuan a unit; WeChat Pay's own ceiling is far lower
+SELLABLE_MAX = 100_000_000
+ENTITLEMENT_QUANTITY_MAX = 1_000  # a year pass with two uses a day is 730
+PRODUCT_FUNCTIONS_MAX = 16  # remaining uses of a ticket are one short string in its hash
+VALID_DAYS_MAX = 3_660
+
+# --- Time ---------------------------------------------------------------------------------------------------
+QR_TTL_MS_MAX = 60_000  # US-001: "Rotating QR token (<= 60 s)": a screenshot is stale before it is sold on
+WEBHOOK_SKEW_S_MAX = 300  # wechat-pay.md, section 8: a signed notification is accepted for +-300 s
+SCAN_REPLAY_S = 24 * 3600  # a verdict is repeated to its scan_id for a day: as long as a gate may be offline
+IDEMPOTENCY_REPLAY_S = 24 * 3600  # the same for an order's Idempotency-Key (Postgres keeps it for ever)
+REDIS_CALL_S_MAX = 2.0  # a healthy script takes under 5 ms; past this the caller is told 503 and retries
+REDIS_CONNECT_S_MAX = 2.0
+REDIS_ACK_MS_MAX = 1_000  # WAITAOF for a replica: past it the scan is "not acknowledged" (503), to be retried
+POSTGRES_CALL_S_MAX = 5.0  # settlement and reads; the gateway repeats a notification after 15 s
+POSTGRES_BULK_S_MAX = 60.0  # flushes, rehydrate pages and reports
+POSTGRES_CONNECT_S_MAX = 3.0
+POSTGRES_ACQUIRE_S_MAX = 2.0  # a pool that is empty for so long means overload: 503 at once, not a queue
+GATEWAY_CALL_S_MAX = 5.0  # one call to a payment gateway
+READ_OWN_WRITE_S_MAX = 3.0  # how long settlement waits for the flusher to bring the order's row
+TICKET_LOAD_S_MAX = 2.0  # how long a scan of a ticket unknown to Redis waits for the flusher's cursor
+DIRECTORY_POLL_S = 0.5  # catalog, venues and operators are followed "within a second"
+BACKLOG_POLL_S = 0.5
+SHUTDOWN_DRAIN_S_MAX = 20.0  # SIGTERM: finish what was begun, flush, leave; Kubernetes kills after 30 s
+PASSWORD_HASH_S_MAX = 5.0
+
+# --- Queues and batches ---------------------------------------------------------------------------------------
+SCAN_QUEUE_MAX = 4_096  # scans waiting for a shard: half a second of work at 8,000/s, then 503 at once
+SCAN_BATCH_MAX = 256  # scans of one script call: about 5 ms of Redis, so other callers are not starved
+SCAN_CALLS_IN_FLIGHT_MAX = 2  # a shard's calls under way: one is being judged while the next is being written
+PASSWORD_HASHES_AT_ONCE_MAX = 2  # Argon2id takes 64 MiB and 50 ms each
+FLUSH_BATCH_MAX = 2_000  # stream entries of one transaction: ~30 ms, so a crash repeats little
+FLUSH_LINGER_S = 0.02  # wait so long after the first entry, so that a busy stream is written in larger batches
+OUTBOX_BATCH_MAX = 500
+OUTBOX_POLL_S = 0.05
+EXPIRE_BATCH_MAX = 200
+EXPIRE_POLL_S = 0.5
+RECONCILE_BATCH_MAX = 50  # provider queries a round
+RECONCILE_POLL_S = 10.0
+RECONCILE_AFTER_S = 60  # ask the provider about an order that stays unpaid so long
+GUARD_POLL_S = 0.5  # how often the loading of Redis is checked
+LEADER_RETRY_S = 1.0  # how often a job that is led elsewhere asks again
+RETRY_S_MIN, RETRY_S_MAX = 0.1, 2.0  # back-off of loops after a failure, with jitter
+REHYDRATE_PAGE = 1_000  # tickets a page: about 1 MiB of Redis commands
+CHECK_PAGE = 2_000
+MY_TICKETS_PIPELINE_MAX = 500
+CASHIER_SESSIONS_MAX = 10_000  # the gateway simulator keeps so many payments, then forgets the oldest
+TOKEN_CACHE_MAX = 10_000  # verified tokens remembered until they expire; past it the oldest half goes

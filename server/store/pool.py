@@ -1,0 +1,115 @@
+"""The Postgres pool: every call has a bound, and an absent Postgres is one clear refusal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from server.domain.errors import ErrorCode, Refusal
+from server.limits import (
+    POSTGRES_ACQUIRE_S_MAX,
+    POSTGRES_CALL_S_MAX,
+    POSTGRES_CONNECT_S_MAX,
+)
+
+Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]
+
+_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.QueryCanceledError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.InsufficientResourcesError,
+)
+
+
+class Database:
+    """A pool that connects when it is first needed, so that a server starts while Postgres is away.
+
+    All calls raise Refusal(POSTGRES_UNAVAILABLE) when Postgres cannot be asked or does not answer in time; other
+    database errors pass through as asyncpg raises them.
+    """
+
+    def __init__(self, url: str, *, size_max: int, call_s: float = POSTGRES_CALL_S_MAX) -> None:
+        self._url = url
+        self._call_s = call_s  # one bound for all calls: reports and jobs have a pool of their own
+        self._size_max = size_max
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._opening = asyncio.Lock()
+
+    async def close(self) -> None:
+        """Close all connections; those in use get a moment, then are cut."""
+        if self._pool is None:
+            return
+        try:
+            await asyncio.wait_for(self._pool.close(), POSTGRES_CALL_S_MAX)
+        except TimeoutError:
+            self._pool.terminate()
+        self._pool = None
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection for reading, without a transaction."""
+        try:
+            pool = await self._open()
+            async with pool.acquire(timeout=POSTGRES_ACQUIRE_S_MAX) as connection:
+                yield connection
+        except _AWAY as fault:
+            raise Refusal(ErrorCode.POSTGRES_UNAVAILABLE) from fault
+
+    @asynccontextmanager
+    async def transaction(self, *, read_only: bool = False) -> AsyncIterator[Connection]:
+        """A connection inside one transaction: committed at the end, rolled back by any exception.
+
+        `read_only` is one snapshot for all its reads.
+        """
+        isolation: Any = "repeatable_read" if read_only else "read_committed"
+        async with (
+            self.connection() as connection,
+            connection.transaction(isolation=isolation, readonly=read_only),
+        ):
+            yield connection
+
+    async def session(self) -> asyncpg.Connection[asyncpg.Record]:
+        """A connection of one's own, outside the pool, for session locks; the caller closes it."""
+        try:
+            return await asyncpg.connect(
+                self._url, timeout=POSTGRES_CONNECT_S_MAX, command_timeout=POSTGRES_CALL_S_MAX
+            )
+        except _AWAY as fault:
+            raise Refusal(ErrorCode.POSTGRES_UNAVAILABLE) from fault
+
+    async def _open(self) -> asyncpg.Pool[asyncpg.Record]:
+        async with self._opening:
+            if self._pool is None:
+                self._pool = await asyncpg.create_pool(
+                    self._url,
+                    min_size=0,
+                    max_size=self._size_max,
+                    timeout=POSTGRES_CONNECT_S_MAX,
+                    command_timeout=self._call_s,
+                    init=_speak_json,
+                )
+        return self._pool
+
+
+async def _speak_json(connection: Connection) -> None:
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        encoder=lambda value: msgspec.json.encode(value).decode(),
+        decoder=msgspec.json.decode,
+    )

@@ -1,0 +1,56 @@
+-- name: insert_events
+-- Arrays, in the order of the table's columns.
+INSERT INTO redemption_events (event_id, ticket_code, function_code, result, reason, ticket_status, remaining,
+                               first_event, jti, scan_id, operator, venue_code, terminal_device_id, scanned_at,
+                               decided_at)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+                     $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::timestamptz[],
+                     $15::timestamptz[]);
+
+-- name: spend_entitlements
+-- Arrays: $1 ticket, $2 function, $3 uses spent. Returns one row per entitlement that was found.
+UPDATE entitlements SET remaining_uses = remaining_uses - spent.uses
+FROM unnest($1::text[], $2::text[], $3::integer[]) AS spent (ticket_code, function_code, uses)
+WHERE entitlements.ticket_code = spent.ticket_code AND entitlements.function_code = spent.function_code
+RETURNING entitlements.ticket_code;
+
+-- name: mark_redeemed
+-- $1 ticket codes: those without any use left are REDEEMED.
+UPDATE tickets SET status = 'REDEEMED'
+WHERE code = ANY ($1::text[]) AND status = 'ACTIVE'
+  AND NOT EXISTS (SELECT FROM entitlements WHERE ticket_code = code AND remaining_uses > 0);
+
+-- name: lock_cursor
+-- $1 stream: its cursor, locked until the end of the transaction.
+SELECT last_id FROM stream_cursors WHERE stream = $1 FOR UPDATE;
+
+-- name: cursors
+-- How far each stream is written.
+SELECT stream, last_id FROM stream_cursors;
+
+-- name: create_cursor
+-- $1 stream: from the beginning, unless it is known.
+INSERT INTO stream_cursors (stream, last_id) VALUES ($1, '0-0') ON CONFLICT (stream) DO NOTHING;
+
+-- name: move_cursor
+-- $1 stream, $2 last id written. The caller holds its lock.
+UPDATE stream_cursors SET last_id = $2, updated_at = now() WHERE stream = $1;
+
+-- name: insert_dead_letter
+-- $1 stream, $2 entry id, $3 reason, $4 body.
+INSERT INTO dead_letters (stream, entry_id, reason, body) VALUES ($1, $2, $3, $4);
+
+-- name: count_dead_letters
+-- Entries that Postgres refused.
+SELECT count(*) FROM dead_letters;
+
+-- name: spent_since
+-- $1 ticket codes, $2 decided since: the QRs spent on these tickets, for their Redis hashes.
+SELECT ticket_code, jti, function_code, event_id, scan_id, venue_code, terminal_device_id, remaining, decided_at
+FROM redemption_events
+WHERE ticket_code = ANY ($1::text[]) AND result = 'success' AND decided_at >= $2;
+
+-- name: verdicts_since
+-- For loading Redis: $1 decided since, $2 last (time, id) seen, $4 how many: what the gates were told.
+SELECT * FROM redemption_events
+WHERE decided_at >= $1 AND (decided_at, event_id) > ($2, $3) ORDER BY decided_at, event_id LIMIT $4;

@@ -37,7 +37,7 @@ _Matrix = Sequence[bytes | bytearray]
 
 
 def draw_svg(token: str) -> str:
-    """Draw a QR token as a ``data:image/svg+xml`` URI: version 4, error correction M, quiet zone of 4 modules.
+    """Draw a QR token as a ``data:image/svg+xml`` URI: version 4, error correction M, border of 4 modules.
 
     ValueError if the text does not fit version 4 (90 characters) or leaves the alphanumeric alphabet.
     """

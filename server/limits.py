@@ -25,6 +25,7 @@ REPORT_WINDOW_DAYS_MAX = 366  # a year and a leap day: longer questions belong t
 REPORT_CSV_ROWS_MAX = 1_000_000  # a spreadsheet's own bound (1,048,576 rows)
 REPORT_CSV_CHUNK_ROWS = 1_000  # rows a chunk of the streamed CSV: ~150 KiB, so memory stays flat
 PRICE_FEN_MAX = 100_000_000  # one million yuan a unit; WeChat Pay's own ceiling is far lower
+PAYMENT_FEN_MAX = PRICE_FEN_MAX * ORDER_UNITS_MAX  # what the dearest order costs
 SELLABLE_MAX = 100_000_000
 ENTITLEMENT_QUANTITY_MAX = 1_000  # a year pass with two uses a day is 730
 PRODUCT_FUNCTIONS_MAX = 16  # remaining uses of a ticket are one short string in its hash

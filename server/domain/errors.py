@@ -60,7 +60,7 @@ class ErrorCode(enum.Enum):
     REDIS_UNAVAILABLE = (503, True, "Redis did not answer in time: undecided. Retry, with the same ids.")
     NOT_ACKNOWLEDGED = (503, True, "The decision is not yet safe on a replica. Retry, with the same ids.")
     POSTGRES_UNAVAILABLE = (503, True, "Postgres did not answer in time. Retry.")
-    ORDER_NOT_RECORDED_YET = (503, True, "The order is held but not yet recorded. Retry.")
+    NOT_RECORDED_YET = (503, True, "What was decided is not yet in the record. Retry.")
     GATEWAY_UNAVAILABLE = (503, True, "The payment gateway did not answer in time. Retry.")
 
     def __init__(self, status: int, transient: bool, message: str) -> None:

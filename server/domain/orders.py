@@ -49,10 +49,6 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime
     lines: tuple[OrderLine, ...]
 
-    def units(self) -> dict[int, int]:
-        """Product id -> units: what its hold reserves."""
-        return {line.product_id: line.qty for line in self.lines}
-
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """An order as it stands, whether read from its row or, before that is written, from its hold."""
@@ -77,6 +73,10 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
             expires_at=new.expires_at,
             lines=new.lines,
         )
+
+    def units(self) -> dict[int, int]:
+        """Product id -> units: what its hold reserves."""
+        return {line.product_id: line.qty for line in self.lines}
 
     def payable(self, now: datetime) -> bool:
         """Waiting for payment, and not past its deadline."""

@@ -182,12 +182,12 @@ def _unspell(token: str) -> bytes | None:
     if len(token) > _INPUT_CHARS_MAX:
         return None
     text = token.strip()
-    # ASCII only: no str.upper() here, which would turn the dotless i into I.
-    if len(text) != TOKEN_CHARS or not text.isascii():
+    if len(text) != TOKEN_CHARS:
         return None
     try:
+        # No str.upper() before: it would turn the dotless i into I.
         number = int(text.encode("ascii").translate(_TO_INT_DIGITS), 32)
-    except ValueError:
+    except ValueError:  # encode() raises one too
         return None
     if number & _SPARE_MASK:
         return None

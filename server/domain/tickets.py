@@ -36,10 +36,6 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     issued_at: datetime
     entitlements: tuple[EntitlementLeft, ...]
 
-    def shows_qr(self, now: datetime) -> bool:
-        """Whether a QR makes sense: not void and not past its validity (before it, people may look at it)."""
-        return self.status is not TicketStatus.VOID and (self.valid_until is None or now < self.valid_until)
-
 
 class SpentQr(msgspec.Struct, frozen=True):
     """A successful redemption, as the ticket's hash remembers it: who spent this QR for this function."""

@@ -55,3 +55,8 @@ def idempotency(buyer_id: str, key: str) -> str:
 def streams(shards: int) -> list[str]:
     """Every stream that the flusher drains."""
     return [ORDERS_STREAM, *(redemptions(shard) for shard in range(shards))]
+
+
+def shard_of_stream(stream: str) -> int:
+    """The shard of a redemptions stream, from its name."""
+    return int(stream[2 : stream.index("}")])

@@ -159,3 +159,8 @@ async def disable_operator(connection: Connection, username: str) -> bool:
 async def stock(connection: Connection) -> list[StockRow]:
     """Every product's cap, reserved and sold units, in the order of product ids."""
     return [StockRow(*row.values()) for row in await connection.fetch(_Q["stock_of_all"])]
+
+
+async def caps(connection: Connection, product_ids: list[int]) -> dict[int, int]:
+    """Product id -> sellable."""
+    return {row["id"]: row["sellable"] for row in await connection.fetch(_Q["caps_of"], product_ids)}

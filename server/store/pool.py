@@ -68,6 +68,8 @@ class Database:
             async with pool.acquire(timeout=POSTGRES_ACQUIRE_S_MAX) as connection:
                 yield connection
         except _AWAY as fault:
+            if isinstance(fault, ValueError):  # an argument that asyncpg cannot send: the caller's fault
+                raise
             raise Refusal(ErrorCode.POSTGRES_UNAVAILABLE) from fault
 
     @asynccontextmanager

@@ -67,10 +67,14 @@ async def verdicts_page(
     return list(await connection.fetch(_Q["verdicts_since"], since, after[0], after[1], limit))
 
 
-async def lock_cursor(connection: Connection, stream: str) -> str:
-    """The last id written of the stream, its row locked until the end of the caller's transaction."""
-    await connection.execute(_Q["create_cursor"], stream)
-    last_id: str = await connection.fetchval(_Q["lock_cursor"], stream)
+async def create_cursors(connection: Connection, streams: Sequence[str]) -> None:
+    """Begin to follow streams, from their beginning; those that are followed stay where they are."""
+    await connection.execute(_Q["create_cursors"], list(streams))
+
+
+async def try_lock_cursor(connection: Connection, stream: str) -> str | None:
+    """The last id written, its row locked until the transaction ends; None while another flusher has the stream."""
+    last_id: str | None = await connection.fetchval(_Q["try_lock_cursor"], stream)
     return last_id
 
 

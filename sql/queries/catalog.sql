@@ -96,3 +96,7 @@ UPDATE operators SET enabled = false, generation = generation + 1 WHERE username
 -- name: stock_of_all
 -- What each product holds and sold, according to the record.
 SELECT product_id, sku, name, sellable, reserved, sold FROM stock ORDER BY product_id;
+
+-- name: caps_of
+-- $1 product ids.
+SELECT id, sellable FROM products WHERE id = ANY ($1::integer[]);

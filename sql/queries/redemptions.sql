@@ -20,17 +20,17 @@ UPDATE tickets SET status = 'REDEEMED'
 WHERE code = ANY ($1::text[]) AND status = 'ACTIVE'
   AND NOT EXISTS (SELECT FROM entitlements WHERE ticket_code = code AND remaining_uses > 0);
 
--- name: lock_cursor
--- $1 stream: its cursor, locked until the end of the transaction.
-SELECT last_id FROM stream_cursors WHERE stream = $1 FOR UPDATE;
+-- name: try_lock_cursor
+-- $1 stream: its cursor, locked until the end of the transaction; no row while another flusher has it.
+SELECT last_id FROM stream_cursors WHERE stream = $1 FOR UPDATE SKIP LOCKED;
 
 -- name: cursors
 -- How far each stream is written.
 SELECT stream, last_id FROM stream_cursors;
 
--- name: create_cursor
--- $1 stream: from the beginning, unless it is known.
-INSERT INTO stream_cursors (stream, last_id) VALUES ($1, '0-0') ON CONFLICT (stream) DO NOTHING;
+-- name: create_cursors
+-- $1 streams: each from its beginning, unless it is known.
+INSERT INTO stream_cursors (stream, last_id) SELECT unnest($1::text[]), '0-0' ON CONFLICT (stream) DO NOTHING;
 
 -- name: move_cursor
 -- $1 stream, $2 last id written. The caller holds its lock.

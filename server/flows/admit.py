@@ -1,0 +1,111 @@
+"""Admission: one scan at a gate, from the QR token to the verdict.
+
+What can be ruled without Redis (an unreadable token, its expiry, the venue) is ruled here, but only handed to the
+script as `ruled`: the script first looks whether this scan_id was told something before, so that a lost answer never
+turns into another one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from server.domain import qr
+from server.domain.catalog import Directory, Operator
+from server.domain.errors import ErrorCode, Refusal
+from server.domain.redemption import Decision, Scan, Undecided, Verdict
+from server.flows.directory import DirectoryFollower
+from server.flows.lookup import TicketLoader
+from server.hot.backlog import Backlog
+from server.hot.redeem import Redeemer
+from server.telemetry import SCANS
+
+
+class Presented(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gate sends for one scan; "" where it names no venue or terminal."""
+
+    qr_token: str
+    function_code: str
+    scan_id: str
+    venue_code: str
+    terminal_device_id: str
+
+
+class Admission:
+    """Judges scans. Needs Redis only: Postgres may be away, unless a ticket is not in Redis yet."""
+
+    def __init__(
+        self,
+        directory: DirectoryFollower,
+        redeemer: Redeemer,
+        loader: TicketLoader,
+        backlog: Backlog,
+        qr_keys: qr.QrKeys,
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._directory = directory
+        self._redeemer = redeemer
+        self._loader = loader
+        self._backlog = backlog
+        self._qr_keys = qr_keys
+        self._now = now
+
+    async def admit(self, presented: Presented, operator: Operator) -> Decision:
+        """The verdict on one scan.
+
+        Raises Refusal for what is no verdict: SCAN_ID_CONFLICT; OVERLOADED, BACKLOG_FULL, GATE_CLOSED,
+        REDIS_UNAVAILABLE, NOT_ACKNOWLEDGED, NOT_RECORDED_YET (all transient: retry with the same scan_id).
+        """
+        self._backlog.admit()
+        scan = self._read(presented, operator)
+        answer = await self._redeemer.redeem(scan)
+        if answer is Undecided.TICKET_ABSENT:
+            known = await self._loader.load_unknown(scan.ticket_code)
+            if not known:
+                scan = msgspec.structs.replace(scan, ruled=Verdict.TICKET_NOT_FOUND)
+            answer = await self._redeemer.redeem(scan)
+        if isinstance(answer, Undecided):
+            conflict = answer is Undecided.SCAN_ID_CONFLICT
+            raise Refusal(ErrorCode.SCAN_ID_CONFLICT if conflict else ErrorCode.GATE_CLOSED)
+        decision = Decision.parse(answer)
+        SCANS.labels(decision.verdict.name).inc()
+        return decision
+
+    def _read(self, presented: Presented, operator: Operator) -> Scan:
+        now_ms = int(self._now() * 1000)
+        venue_code = presented.venue_code or operator.venue_code or ""
+        content = qr.read(self._qr_keys, presented.qr_token)
+        ruled: Verdict | None
+        if isinstance(content, qr.QrFault):
+            ticket_code, jti, ruled = "", "", Verdict[content.value]
+        else:
+            ticket_code, jti = content.ticket_code, content.jti
+            ruled = (
+                Verdict.QR_EXPIRED
+                if content.expired(now_ms)
+                else _ruled_by_venue(self._directory.current, venue_code, presented.function_code)
+            )
+        return Scan(
+            scan_id=presented.scan_id,
+            ticket_code=ticket_code,
+            function_code=presented.function_code,
+            jti=jti,
+            at_ms=now_ms,
+            operator=operator.username,
+            venue_code=venue_code,
+            terminal_device_id=presented.terminal_device_id,
+            ruled=ruled,
+        )
+
+
+def _ruled_by_venue(directory: Directory, venue_code: str, function_code: str) -> Verdict | None:
+    """What the venue says: nothing when the scan names none."""
+    if not venue_code:
+        return None
+    venue = directory.venues.get(venue_code)
+    if venue is None:
+        return Verdict.VENUE_NOT_FOUND
+    return None if function_code in venue.functions else Verdict.WRONG_VENUE_FUNCTION

@@ -1,0 +1,170 @@
+"""Checkout: from a buyer's request to an order that holds its units and can be paid."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from server.domain.errors import ErrorCode, Refusal
+from server.domain.ids import new_order_id
+from server.domain.orders import NewOrder, Order, OrderStatus, WantedLine, draft
+from server.domain.payments import Channel, Payer, PaymentProvider, Prepared, Settled
+from server.flows.directory import DirectoryFollower
+from server.flows.lookup import OrderLookup
+from server.flows.settle import Settlement
+from server.hot.stock import HoldAnswer, HoldCode, Stock
+from server.limits import READ_OWN_WRITE_S_MAX
+from server.store import orders, outbox
+from server.store.outbox import Kind, Message
+from server.store.pool import Connection
+from server.telemetry import ORDERS
+
+_FREE = Prepared(Channel.FREE, {})
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """An order with the way to pay it; `payment` is None once there is nothing to pay any more."""
+
+    order: Order
+    payment: Prepared | None
+
+
+def utc_now() -> datetime:
+    """The wall clock, to the millisecond that the wire shows."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+class Checkout:
+    """Everything that a buyer may do with an order."""
+
+    def __init__(
+        self,
+        directory: DirectoryFollower,
+        stock: Stock,
+        lookup: OrderLookup,
+        settlement: Settlement,
+        provider: PaymentProvider,
+        *,
+        hold_s: int,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._directory = directory
+        self._stock = stock
+        self._lookup = lookup
+        self._settlement = settlement
+        self._provider = provider
+        self._hold = timedelta(seconds=hold_s)
+        self._now = now
+
+    async def create(self, payer: Payer, idempotency_key: str, wanted: list[WantedLine]) -> Offer:
+        """Hold the units and make the order, once per idempotency key; then prepare its payment.
+
+        Raises Refusal: PRODUCT_NOT_FOUND, IDEMPOTENCY_CONFLICT, PRODUCT_INACTIVE, SOLD_OUT, GATE_CLOSED, and whatever
+        the provider's rules refuse, before anything is held.
+        """
+        now = self._now()
+        drafted = draft(wanted, self._directory.current, now)
+        if drafted.total_fen > 0:
+            self._provider.select(payer)
+        order = NewOrder(
+            order_id=new_order_id(int(now.timestamp() * 1000), os.urandom(10)),
+            buyer_id=payer.buyer_id,
+            idempotency_key=idempotency_key,
+            payload_hash=drafted.payload_hash,
+            total_fen=drafted.total_fen,
+            created_at=now,
+            expires_at=now + self._hold,
+            lines=drafted.lines,
+        )
+        answer = await self._stock.hold(order, drafted.on_sale)
+        ORDERS.labels(answer.code.name).inc()
+        if answer.code is HoldCode.HELD:
+            return await self._offer(Order.just_made(order), payer)
+        if answer.code is HoldCode.REPLAYED:
+            return await self._offer(await self._lookup.find(answer.subject), payer)
+        raise _refusal(answer, order)
+
+    async def resume(self, payer: Payer, order_id: str) -> Offer:
+        """A fresh payment of an order that still waits for it. Raises Refusal(ORDER_NOT_PAYABLE) otherwise."""
+        order = await self.of_buyer(payer.buyer_id, order_id)
+        if not order.payable(self._now()):
+            raise Refusal(ErrorCode.ORDER_NOT_PAYABLE, status=order.status.value)
+        return await self._offer(order, payer)
+
+    async def of_buyer(self, buyer_id: str, order_id: str) -> Order:
+        """The buyer's order. Raises Refusal(ORDER_NOT_FOUND), also for the order of someone else."""
+        order = await self._lookup.find(order_id)
+        if order.buyer_id != buyer_id:
+            raise Refusal(ErrorCode.ORDER_NOT_FOUND)
+        return order
+
+    async def query(self, buyer_id: str, order_id: str) -> Order:
+        """Ask the provider about a pending order and settle what it says; then the order as it stands.
+
+        Raises Refusal: GATEWAY_UNAVAILABLE; AMOUNT_MISMATCH and TRANSACTION_CONFLICT when the provider's word
+        contradicts the order.
+        """
+        order = await self.of_buyer(buyer_id, order_id)
+        if order.status is not OrderStatus.PENDING_PAYMENT or order.total_fen == 0:
+            return order
+        news = await self._provider.query(order_id)
+        if news is None:
+            return order
+        settled = await self._settlement.settle(news)
+        if settled is Settled.AMOUNT_MISMATCH:
+            raise Refusal(ErrorCode.AMOUNT_MISMATCH)
+        if settled is Settled.TRANSACTION_CONFLICT:
+            raise Refusal(ErrorCode.TRANSACTION_CONFLICT)
+        return await self._lookup.find(order_id)
+
+    async def cancel(self, buyer_id: str, order_id: str) -> Order:
+        """End an unpaid order and give its units back; cancelling again changes nothing.
+
+        Raises Refusal: ORDER_NOT_FOUND, ORDER_NOT_CANCELLABLE, NOT_RECORDED_YET.
+        """
+
+        async def act(connection: Connection, order: Order) -> Order:
+            if order.buyer_id != buyer_id:
+                raise Refusal(ErrorCode.ORDER_NOT_FOUND)
+            if order.status is OrderStatus.CANCELLED:
+                return order
+            if order.status is not OrderStatus.PENDING_PAYMENT:
+                raise Refusal(ErrorCode.ORDER_NOT_CANCELLABLE, status=order.status.value)
+            await orders.end(connection, order_id, OrderStatus.CANCELLED, self._now())
+            await outbox.send(connection, [Message(Kind.RELEASE, order_id, order.units())])
+            return msgspec.structs.replace(order, status=OrderStatus.CANCELLED)
+
+        return await self._lookup.with_lock(order_id, act)
+
+    async def _offer(self, order: Order, payer: Payer) -> Offer:
+        if order.total_fen == 0:
+            return Offer(await self._issued(order), _FREE)
+        if not order.payable(self._now()):
+            return Offer(order, None)
+        return Offer(order, await self._provider.prepare(order, self._provider.select(payer), payer))
+
+    async def _issued(self, order: Order) -> Order:
+        """A free order is issued by the flusher that records it: wait for that, a bounded time."""
+        deadline = asyncio.get_running_loop().time() + READ_OWN_WRITE_S_MAX
+        while (
+            order.status is OrderStatus.PENDING_PAYMENT and asyncio.get_running_loop().time() < deadline
+        ):
+            await asyncio.sleep(0.02)
+            order = await self._lookup.find(order.order_id)
+        return order
+
+
+def _refusal(answer: HoldAnswer, order: NewOrder) -> Refusal:
+    if answer.code is HoldCode.CONFLICT:
+        return Refusal(ErrorCode.IDEMPOTENCY_CONFLICT)
+    if answer.code in (HoldCode.INACTIVE, HoldCode.SOLD_OUT):
+        product_id = order.lines[int(answer.subject) - 1].product_id
+        if answer.code is HoldCode.INACTIVE:
+            return Refusal(ErrorCode.PRODUCT_INACTIVE, product_id=product_id)
+        return Refusal(ErrorCode.SOLD_OUT, product_id=product_id, available=answer.free)
+    return Refusal(ErrorCode.GATE_CLOSED)

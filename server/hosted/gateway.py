@@ -1,0 +1,110 @@
+"""The generic payment gateway with a hosted cashier page, behind the seam of `domain.payments.PaymentProvider`.
+
+The cashier's address carries what is to be paid, signed, so that a buyer cannot change it on the way. The gateway tells
+us of payments by `POST /payments/notify`, and answers `GET <gateway>/transactions/<order id>`, signed both ways.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Annotated, Final, Literal
+from urllib.parse import urlencode
+
+import aiohttp
+import msgspec
+
+from server.domain.errors import ErrorCode, Refusal
+from server.domain.orders import Order
+from server.domain.payments import CURRENCY, Channel, Payer, PaymentNews, Prepared
+from server.hosted import signing
+from server.limits import BODY_BYTES_MAX, GATEWAY_CALL_S_MAX, PAYMENT_FEN_MAX
+
+GATEWAY: Final = "hosted"
+
+
+class Notification(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gateway tells of one payment; money in fen, time in RFC 3339. Source: wechat-pay facts, section 8."""
+
+    gateway: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,32}$")]
+    gateway_txn_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
+    order_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    status: Literal["SUCCESS", "FAILED"]
+    amount_fen: Annotated[int, msgspec.Meta(ge=0, le=PAYMENT_FEN_MAX)]
+    currency: Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}$")]
+    paid_at: Annotated[datetime, msgspec.Meta(tz=True)]
+
+    def news(self) -> PaymentNews:
+        """The same, as settlement takes it."""
+        return PaymentNews(
+            gateway=self.gateway,
+            gateway_txn_id=self.gateway_txn_id,
+            order_id=self.order_id,
+            success=self.status == "SUCCESS",
+            amount_fen=self.amount_fen,
+            currency=self.currency,
+            paid_at=self.paid_at,
+        )
+
+
+_answer: Final = msgspec.json.Decoder(Notification)
+
+
+class HostedGateway:
+    """A client of the gateway. Raises Refusal(GATEWAY_UNAVAILABLE) when it does not answer, or not signed."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        secrets: Sequence[bytes],
+        *,
+        public_url: str,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._session = session
+        self._url = url
+        self._secrets = secrets
+        self._notify_url = f"{public_url}/payments/notify"
+        self._now = now
+
+    def select(self, payer: Payer) -> Channel:
+        """One channel for everyone: any browser can open the cashier."""
+        return Channel.HOSTED
+
+    async def prepare(self, order: Order, channel: Channel, payer: Payer) -> Prepared:
+        """The cashier's address for this order: the same for a retry, since it names the order and nothing fresh."""
+        asked = urlencode(
+            {
+                "order_id": order.order_id,
+                "amount_fen": order.total_fen,
+                "currency": CURRENCY,
+                "expires_at": int(order.expires_at.timestamp()),
+                "notify_url": self._notify_url,
+            }
+        )
+        signature = signing.digest(self._secrets[0], "pay", asked.encode())
+        return Prepared(channel, {"payUrl": f"{self._url}/pay?{asked}&signature={signature}"})
+
+    async def query(self, order_id: str) -> PaymentNews | None:
+        """Ask for the order's payment; None: the gateway knows of no finished one."""
+        path = f"/transactions/{order_id}"
+        signed = signing.headers(self._secrets, path.encode(), int(self._now()))
+        try:
+            async with self._session.get(
+                self._url + path,
+                headers=signed,
+                timeout=aiohttp.ClientTimeout(total=GATEWAY_CALL_S_MAX),
+                allow_redirects=False,
+            ) as answer:
+                raw = await answer.content.read(BODY_BYTES_MAX)
+                if answer.status == 404:
+                    return None
+                if answer.status != 200 or not signing.holds(
+                    self._secrets, answer.headers, raw, int(self._now())
+                ):
+                    raise Refusal(ErrorCode.GATEWAY_UNAVAILABLE)
+                return _answer.decode(raw).news()
+        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as fault:
+            raise Refusal(ErrorCode.GATEWAY_UNAVAILABLE) from fault

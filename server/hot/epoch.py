@@ -1,0 +1,64 @@
+"""The epochs: whether a shard, or stock, is loaded and open, and for which Redis it was loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+from redis.asyncio import Redis
+
+from server.hot import keys
+from server.hot.connection import ask
+
+_MIB: Final = 1024 * 1024
+
+
+class RedisState(msgspec.Struct, frozen=True):
+    """The Redis process behind the address, and what it uses."""
+
+    run_id: str
+    memory_mb: float
+
+
+class Epochs:
+    """Opens and closes gates. An epoch holds "<run id of Redis> <shard count>": a restart or a re-sharding shows."""
+
+    def __init__(self, redis: Redis, shards: int) -> None:
+        self._redis = redis
+        self._shards = shards
+        self.names: Sequence[str] = [keys.STOCK_EPOCH, *(keys.epoch(shard) for shard in range(shards))]
+
+    def wanted(self, run_id: str) -> str:
+        """What the epochs hold when all is loaded for this Redis and this number of shards."""
+        return f"{run_id} {self._shards}"
+
+    async def read(self) -> list[str | None]:
+        """The epochs, in the order of `names`; None: closed."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for name in self.names:
+                pipe.get(name)
+            values: list[str | None] = await ask(pipe.execute())
+        return values
+
+    async def open(self, run_id: str) -> None:
+        """Open all gates."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for name in self.names:
+                pipe.set(name, self.wanted(run_id))
+            await ask(pipe.execute())
+
+    async def close(self) -> None:
+        """Close all gates: from now on no script spends or holds anything."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for name in self.names:
+                pipe.delete(name)
+            await ask(pipe.execute())
+
+    async def state(self) -> RedisState:
+        """The process behind the address. Raises Refusal(REDIS_UNAVAILABLE), also while it is loading its file."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.info("server")
+            pipe.info("memory")
+            server, memory = await ask(pipe.execute())
+        return RedisState(server["run_id"], memory["used_memory"] / _MIB)

@@ -1,0 +1,75 @@
+"""Judging scans: a batch of one shard is one call of `redeem.lua`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from server.domain.redemption import WHERE_SEPARATOR, Scan, Undecided
+from server.hot import keys
+from server.hot.batcher import Batcher
+from server.hot.scripts import Script, ScriptRunner
+from server.limits import SCAN_REPLAY_S
+
+REDEEM: Final = Script("redeem")
+
+
+class Redeemer:
+    """The gate of all shards. One batcher per shard: no caller ever asks Redis for one scan alone."""
+
+    def __init__(self, runner: ScriptRunner, shards: int) -> None:
+        self._runner = runner
+        self._shards = shards
+        self._batchers: list[Batcher[Scan, str | Undecided]] = [
+            Batcher(self._judge(shard)) for shard in range(shards)
+        ]
+
+    def shard_of(self, scan: Scan) -> int:
+        """Where a scan is judged: at its ticket, or, when its token named none, where its scan_id falls."""
+        return keys.shard_of(scan.ticket_code or scan.scan_id, self._shards)
+
+    async def redeem(self, scan: Scan) -> str | Undecided:
+        """The verdict's line (`Decision.parse` reads it), or why nothing was decided.
+
+        Raises Refusal: OVERLOADED at once, REDIS_UNAVAILABLE, NOT_ACKNOWLEDGED. A retry with the same scan_id is safe.
+        """
+        return await self._batchers[self.shard_of(scan)].submit(scan)
+
+    def waiting(self) -> int:
+        """How many scans are queued, over all shards."""
+        return sum(batcher.waiting() for batcher in self._batchers)
+
+    async def drain(self) -> None:
+        """Wait until every submitted scan is answered."""
+        for batcher in self._batchers:
+            await batcher.drain()
+
+    def _judge(self, shard: int):  # type: ignore[no-untyped-def]
+        epoch, stream = keys.epoch(shard), keys.redemptions(shard)
+
+        async def judge(scans: Sequence[Scan]) -> list[str | Undecided]:
+            names: list[str] = [epoch, stream]
+            args: list[str | int] = [SCAN_REPLAY_S]
+            for scan in scans:
+                names += (keys.ticket(shard, scan.ticket_code), keys.said(shard, scan.scan_id))
+                args += (
+                    scan.ticket_code,
+                    scan.function_code,
+                    scan.jti,
+                    scan.scan_id,
+                    _ruled(scan),
+                    scan.at_ms,
+                    scan.operator,
+                    scan.venue_code + WHERE_SEPARATOR + scan.terminal_device_id,
+                )
+            answers = await self._runner.run(REDEEM, names, args)
+            return [answer if isinstance(answer, str) else Undecided(answer) for answer in answers]
+
+        return judge
+
+
+def _ruled(scan: Scan) -> int:
+    """0: nothing ruled yet; a verdict's number; below zero for verdicts that concern no known ticket."""
+    if scan.ruled is None:
+        return 0
+    return int(scan.ruled) if scan.ruled.names_ticket else -int(scan.ruled)

@@ -1,0 +1,161 @@
+"""Stock in Redis: holds, their commit and release, and the cap of each product."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+from redis.asyncio import Redis
+
+from server.domain.orders import NewOrder, Order
+from server.hot import keys
+from server.hot.connection import ask
+from server.hot.scripts import Script, ScriptRunner
+from server.limits import IDEMPOTENCY_REPLAY_S
+
+HOLD: Final = Script("hold")
+COMMIT: Final = Script("commit")
+RELEASE: Final = Script("release")
+CAP: Final = Script("cap")
+LOAD_STOCK: Final = Script("load_stock")
+_encoder: Final = msgspec.json.Encoder()
+_new_order: Final = msgspec.json.Decoder(NewOrder)
+
+
+class HoldCode(enum.IntEnum):
+    """What `hold.lua` answers; numbers are never reused."""
+
+    HELD = 0
+    REPLAYED = 1
+    CONFLICT = 2
+    INACTIVE = 3
+    SOLD_OUT = 4
+    CLOSED = -1
+    NOT_LOADED = -2
+
+
+class CapCode(enum.IntEnum):
+    """What `cap.lua` answers; numbers are never reused."""
+
+    CAPPED = 0
+    BELOW_TAKEN = 1
+    CLOSED = -1
+
+
+class HoldAnswer(msgspec.Struct, frozen=True):
+    """`subject`: the order's id, or the number of the refused line from 1. `free`: units left of that line's product."""
+
+    code: HoldCode
+    subject: str
+    free: int
+
+
+class Level(msgspec.Struct, frozen=True):
+    """Units of one product."""
+
+    sellable: int
+    reserved: int
+    sold: int
+
+
+def read_order(text: str) -> NewOrder:
+    """An order as the stream and the hold keep it. Raises msgspec.DecodeError."""
+    return _new_order.decode(text)
+
+
+class Stock:
+    """All stock, in one slot of Redis."""
+
+    def __init__(self, redis: Redis, runner: ScriptRunner) -> None:
+        self._redis = redis
+        self._runner = runner
+
+    async def hold(self, order: NewOrder, on_sale: Sequence[bool]) -> HoldAnswer:
+        """Reserve all lines or none and record the order, unless the idempotency key has made one before.
+
+        Raises Refusal(REDIS_UNAVAILABLE): undecided, and a retry with the same key is safe.
+        """
+        names = [
+            keys.STOCK_EPOCH,
+            keys.idempotency(order.buyer_id, order.idempotency_key),
+            keys.hold(order.order_id),
+            keys.ORDERS_STREAM,
+            *(keys.stock(line.product_id) for line in order.lines),
+        ]
+        args: list[str | int] = [
+            order.order_id,
+            order.payload_hash,
+            IDEMPOTENCY_REPLAY_S,
+            _deadline_ms(order),
+            _encoder.encode(order).decode(),
+        ]
+        for line, sold_now in zip(order.lines, on_sale, strict=True):
+            args += (line.qty, int(sold_now))
+        code, subject, free = await self._runner.run(HOLD, names, args)
+        return HoldAnswer(HoldCode(code), str(subject), int(free))
+
+    async def held(self, order_id: str) -> NewOrder | None:
+        """The order behind an open hold; None when there is no hold, or its order is recorded in Postgres anyway."""
+        text = await ask(self._redis.hget(keys.hold(order_id), "order"))
+        return None if text is None else read_order(text)
+
+    async def commit(self, order_id: str, units: Mapping[int, int]) -> bool:
+        """Turn the hold into sold units. False: there is no hold, and nothing was done."""
+        return await self._end(COMMIT, order_id, units)
+
+    async def release(self, order_id: str, units: Mapping[int, int]) -> bool:
+        """Give the hold's units back. False: there is no hold, and nothing was done."""
+        return await self._end(RELEASE, order_id, units)
+
+    async def _end(self, script: Script, order_id: str, units: Mapping[int, int]) -> bool:
+        names = [keys.hold(order_id), *(keys.stock(product_id) for product_id in units)]
+        return bool(await self._runner.run(script, names, list(units.values())))
+
+    async def cap(self, product_id: int, sellable: int) -> tuple[CapCode, int]:
+        """Set a product's cap; (code, units reserved and sold). A product unknown so far begins with none taken."""
+        code, taken = await self._runner.run(CAP, [keys.STOCK_EPOCH, keys.stock(product_id)], [sellable])
+        return CapCode(code), int(taken)
+
+    async def levels(self, product_ids: Sequence[int]) -> dict[int, Level]:
+        """Product id -> its units now; products that Redis does not have are left out."""
+        if not product_ids:
+            return {}
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for product_id in product_ids:
+                pipe.hmget(keys.stock(product_id), "sellable", "reserved", "sold")
+            answers = await ask(pipe.execute())
+        return {
+            product_id: Level(*(int(units) for units in answer))
+            for product_id, answer in zip(product_ids, answers, strict=True)
+            if answer[0] is not None
+        }
+
+    async def load(self, product_id: int, level: Level) -> None:
+        """Write a product's units over whatever Redis has: rehydration only."""
+        args = [level.sellable, level.reserved, level.sold]
+        await self._runner.run(LOAD_STOCK, [keys.stock(product_id)], args)
+
+    async def load_holds(self, orders: Sequence[Order]) -> None:
+        """Write the holds of recorded orders (their units are counted by `load`): rehydration only."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for order in orders:
+                pipe.hset(keys.hold(order.order_id), "deadline_ms", str(_deadline_ms(order)))
+            await ask(pipe.execute())
+
+    async def load_idempotency(self, made: Sequence[tuple[str, str, str, str]], left_s: Sequence[int]) -> None:
+        """Write (order id, buyer, key, payload hash) with the seconds each still has: rehydration only."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for (order_id, buyer_id, key, payload_hash), seconds in zip(made, left_s, strict=True):
+                pipe.set(keys.idempotency(buyer_id, key), f"{order_id}\t{payload_hash}", ex=seconds, nx=True)
+            await ask(pipe.execute())
+
+    async def forget_holds(self) -> None:
+        """Remove every hold, before `load_holds`: rehydration only."""
+        async for name in self._redis.scan_iter(match=keys.hold("*"), count=1_000):
+            await ask(self._redis.delete(name))
+
+
+def _deadline_ms(order: NewOrder | Order) -> int:
+    return int(order.expires_at.timestamp() * 1000)

@@ -1,0 +1,27 @@
+"""Expiry: an unpaid order past its deadline ends, and its units are released, once, whoever made it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from server.limits import EXPIRE_BATCH_MAX
+from server.store import orders, outbox
+from server.store.outbox import Kind, Message
+from server.store.pool import Database
+from server.telemetry import ORDERS
+
+
+async def expire(db: Database) -> int:
+    """End one batch of overdue orders; how many. The row locks let any number of processes do this at once.
+
+    Postgres decides, and the outbox tells Redis: units become free only after the record says that the order has ended,
+    so reserved and sold never pass the cap on either side.
+    """
+    async with db.transaction() as connection:
+        ended = await orders.expire(connection, datetime.now(UTC), EXPIRE_BATCH_MAX)
+        if ended:
+            await outbox.send(
+                connection, [Message(Kind.RELEASE, order.order_id, order.units()) for order in ended]
+            )
+    ORDERS.labels("EXPIRED").inc(len(ended))
+    return len(ended)

@@ -1,0 +1,128 @@
+"""Running the jobs: each is a loop of steps that survives every fault, and stops between two steps."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from server.domain.errors import Refusal
+from server.domain.payments import PaymentProvider
+from server.flows.publish import Publisher
+from server.flows.settle import Settlement
+from server.jobs.expire import expire
+from server.jobs.flusher import Flusher
+from server.jobs.reconcile import reconcile
+from server.jobs.rehydrate import Rehydration
+from server.limits import (
+    EXPIRE_POLL_S,
+    GUARD_POLL_S,
+    OUTBOX_POLL_S,
+    RECONCILE_POLL_S,
+    RETRY_S_MAX,
+    RETRY_S_MIN,
+    SHUTDOWN_DRAIN_S_MAX,
+)
+from server.store.pool import Database
+from server.telemetry import alert
+
+_log: Final = structlog.get_logger(__name__)
+_jitter: Final = random.SystemRandom()
+
+
+class Jobs:
+    """All jobs of a process. Any number of processes may run them: Postgres locks see to it that work is done once."""
+
+    def __init__(
+        self,
+        db: Database,
+        flusher: Flusher,
+        publisher: Publisher,
+        rehydration: Rehydration,
+        provider: PaymentProvider,
+        settlement: Settlement,
+        streams: list[str],
+    ) -> None:
+        self._db = db
+        self._flusher = flusher
+        self._publisher = publisher
+        self._rehydration = rehydration
+        self._provider = provider
+        self._settlement = settlement
+        self._streams = streams
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Run until `stop`, then flush and publish what is left, within 20 s."""
+        loops = [
+            self._forever("guard", self._rehydration.guard, GUARD_POLL_S),
+            self._forever("outbox", self._publish, 0.0),
+            self._forever("expire", self._expire, EXPIRE_POLL_S),
+            self._forever("reconcile", self._reconcile, RECONCILE_POLL_S),
+            *(self._forever("flusher", self._flush(stream), 0.0) for stream in self._streams),
+        ]
+        await asyncio.gather(*loops)
+        try:
+            async with asyncio.timeout(SHUTDOWN_DRAIN_S_MAX):
+                await self._flusher.drain(self._streams)
+                while await self._publisher.publish():
+                    pass
+        except (Refusal, TimeoutError):
+            _log.warning("stopped_with_backlog", reason="the next process goes on where this one stopped")
+
+    def stop(self) -> None:
+        """Ask every loop to end after its present step."""
+        self._stopping.set()
+
+    async def _forever(self, name: str, step: Callable[[], Awaitable[object]], pause_s: float) -> None:
+        retry_s = RETRY_S_MIN
+        while not self._stopping.is_set():
+            wait_s = pause_s
+            try:
+                await step()
+                retry_s = RETRY_S_MIN
+            except Refusal as refusal:
+                _log.warning("job_waits", job=name, code=refusal.code.name)
+                wait_s = retry_s * _jitter.uniform(0.5, 1.0)
+                retry_s = min(retry_s * 2, RETRY_S_MAX)
+            except Exception as fault:
+                alert("JOB_FAILED", job=name, error=type(fault).__name__)
+                _log.exception("job_failed", job=name)
+                wait_s = retry_s * _jitter.uniform(0.5, 1.0)
+                retry_s = min(retry_s * 2, RETRY_S_MAX)
+            if wait_s > 0:
+                await self._pause(wait_s)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass
+
+    def _flush(self, stream: str) -> Callable[[], Awaitable[None]]:
+        followed = False
+
+        async def step() -> None:
+            nonlocal followed
+            if not followed:
+                await self._flusher.follow([stream])
+                followed = True
+            await self._flusher.step(stream)
+
+        return step
+
+    async def _publish(self) -> None:
+        if await self._publisher.publish() == 0:
+            await self._pause(OUTBOX_POLL_S)
+
+    async def _expire(self) -> None:
+        while await expire(self._db):
+            pass
+
+    async def _reconcile(self) -> None:
+        while await reconcile(self._db, self._provider, self._settlement):
+            pass

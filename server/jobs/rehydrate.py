@@ -1,0 +1,213 @@
+"""Rehydration: Redis is rebuilt from Postgres and what survives of its streams; and the guard that sees the need.
+
+The gates are closed first, so that nothing is spent or held. Then the streams are drained, so that Postgres knows
+everything; then stock, holds, tickets and recent verdicts are written; then the gates open. A Postgres lock keeps
+flushers and publishers of other processes out meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import asyncpg
+import structlog
+
+from server.domain.errors import ErrorCode, Refusal
+from server.domain.redemption import Decision, Verdict, pack_terms
+from server.flows.lookup import TicketLoader
+from server.hot import keys
+from server.hot.epoch import Epochs
+from server.hot.stock import Level, Stock
+from server.hot.stream import ORIGIN, Streams, ordinal
+from server.hot.tickets import GateTickets
+from server.jobs.flusher import Flusher
+from server.limits import IDEMPOTENCY_REPLAY_S, REHYDRATE_PAGE, SCAN_REPLAY_S
+from server.store import catalog, orders, redemptions, tickets
+from server.store.locks import Lock, alone_for_session
+from server.store.pool import Database
+
+Progress = Callable[[str, int, int], None]  # what is being loaded, how many are done, how many there are
+_log: Final = structlog.get_logger(__name__)
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """No progress shown."""
+
+
+class Rehydration:
+    """Loads Redis."""
+
+    def __init__(
+        self,
+        db: Database,
+        streams: Streams,
+        epochs: Epochs,
+        stock: Stock,
+        gate: GateTickets,
+        loader: TicketLoader,
+        flusher: Flusher,
+        shards: int,
+    ) -> None:
+        self._db = db
+        self._streams = streams
+        self._epochs = epochs
+        self._stock = stock
+        self._gate = gate
+        self._loader = loader
+        self._flusher = flusher
+        self._names = keys.streams(shards)
+
+    async def guard(self) -> None:
+        """See whether Redis is loaded, and if not, load it. Raises Refusal when Redis or Postgres is away.
+
+        Redis emptied, or sharded anew: all is loaded. Redis restarted with its data: the gates are closed, and open
+        again when nothing is missing that Postgres has already; otherwise all is loaded.
+        """
+        if await self._loaded():
+            return
+        async with self._alone() as session:
+            if await self._loaded():  # another process was faster
+                return
+            state = await self._epochs.state()
+            epochs = await self._epochs.read()
+            same_shards = all(
+                epoch is not None and epoch.split()[1:] == self._epochs.wanted("").split() for epoch in epochs
+            )
+            await self._epochs.close()
+            await self._drain()
+            if same_shards and not await self._behind_the_record():
+                await self._open(session, state.run_id)
+                _log.warning("redis_restarted", reason="its data is complete; the gates are open again")
+            else:
+                await self._load(session, state.run_id, _silent)
+
+    async def rehydrate(self, progress: Progress = _silent) -> None:
+        """Load everything, whatever Redis has."""
+        async with self._alone() as session:
+            state = await self._epochs.state()
+            await self._epochs.close()
+            await self._drain()
+            await self._load(session, state.run_id, progress)
+
+    async def _loaded(self) -> bool:
+        state = await self._epochs.state()
+        wanted = self._epochs.wanted(state.run_id)
+        return all(epoch == wanted for epoch in await self._epochs.read())
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[asyncpg.Connection[Any]]:
+        session = await self._db.session()
+        try:
+            await alone_for_session(session, Lock.REHYDRATION)
+            yield session
+        except (TimeoutError, OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as fault:
+            raise Refusal(ErrorCode.POSTGRES_UNAVAILABLE) from fault
+        finally:
+            session.terminate()
+
+    async def _drain(self) -> None:
+        """Also streams of an earlier number of shards."""
+        await self._flusher.follow(self._names)
+        async with self._db.connection() as connection:
+            known = await redemptions.cursors(connection)
+        await self._flusher.drain(sorted({*known, *self._names}), loading=True)
+
+    async def _behind_the_record(self) -> bool:
+        """Redis lost entries that Postgres has: then its tickets and stock lost what those entries did, too."""
+        async with self._db.connection() as connection:
+            cursors = await redemptions.cursors(connection)
+        for name in self._names:
+            if ordinal(await self._streams.last_id(name)) < ordinal(cursors.get(name, ORIGIN)):
+                return True
+        return False
+
+    async def _load(self, session: asyncpg.Connection[Any], run_id: str, progress: Progress) -> None:
+        _log.warning("rehydration_begins")
+        async with self._db.connection() as connection:
+            cursors = await redemptions.cursors(connection)
+        for name in self._names:
+            await self._streams.raise_last_id(name, cursors.get(name, ORIGIN))
+        await self._load_stock()
+        loaded = await self._load_tickets(progress)
+        await self._load_verdicts()
+        await self._open(session, run_id)
+        _log.warning("rehydration_done", tickets=loaded)
+
+    async def _open(self, session: asyncpg.Connection[Any], run_id: str) -> None:
+        """Open the gates, unless Redis was replaced or the lock was lost while it was being loaded."""
+        await session.execute("SELECT 1")
+        if (await self._epochs.state()).run_id != run_id:
+            raise Refusal(ErrorCode.REDIS_UNAVAILABLE)
+        await self._epochs.open(run_id)
+
+    async def _load_stock(self) -> None:
+        """Stock and holds of ONE snapshot. What changes later stands in the outbox, which waits for us."""
+        await self._stock.forget_holds()
+        since = datetime.now(UTC) - timedelta(seconds=IDEMPOTENCY_REPLAY_S)
+        async with self._db.transaction(read_only=True) as connection:
+            for row in await catalog.stock(connection):
+                await self._stock.load(row.product_id, Level(row.sellable, row.reserved, row.sold))
+            after = ""
+            while page := await orders.pending_page(connection, after, REHYDRATE_PAGE):
+                await self._stock.load_holds(page)
+                after = page[-1].order_id
+            after = ""
+            while keys_page := await orders.recent_keys_page(connection, since, after, REHYDRATE_PAGE):
+                await self._stock.load_idempotency(
+                    [(order_id, buyer, key, payload) for order_id, buyer, key, payload, _ in keys_page],
+                    [max(1, int((created - since).total_seconds())) for *_, created in keys_page],
+                )
+                after = keys_page[-1][0]
+
+    async def _load_tickets(self, progress: Progress) -> int:
+        async with self._db.connection() as connection:
+            total = await tickets.count(connection)
+        after, done = "", 0
+        progress("tickets", 0, total)
+        while True:
+            async with self._db.connection() as connection:
+                codes = await tickets.codes_page(connection, after, REHYDRATE_PAGE)
+            if not codes:
+                return done
+            await self._gate.replace(await self._loader.gate_hashes(codes))
+            after, done = codes[-1], done + len(codes)
+            progress("tickets", done, max(total, done))
+
+    async def _load_verdicts(self) -> None:
+        """What gates were told during the last day, so that a retry across the loss is answered as before."""
+        since = datetime.now(UTC) - timedelta(seconds=SCAN_REPLAY_S)
+        after = (since, "")
+        while True:
+            async with self._db.connection() as connection:
+                rows = await redemptions.verdicts_page(connection, since, after, REHYDRATE_PAGE)
+                codes = sorted({row["ticket_code"] for row in rows})
+                terms = {ticket.code: ticket for ticket in await tickets.get_many(connection, codes)}
+            if not rows:
+                return
+            now_ms = int(datetime.now(UTC).timestamp() * 1000)
+            told = [(row["scan_id"], _decision(row, _terms(terms[row["ticket_code"]]))) for row in rows]
+            await self._gate.remember(told, now_ms)
+            after = (rows[-1]["decided_at"], rows[-1]["event_id"])
+
+
+def _terms(ticket: Any) -> str:
+    return pack_terms([(left.function_code, left.label, left.total_uses) for left in ticket.entitlements])
+
+
+def _decision(row: Any, terms: str) -> Decision:
+    return Decision(
+        verdict=Verdict.SUCCESS if row["reason"] is None else Verdict[row["reason"]],
+        stream_id=row["event_id"].partition("-")[2],
+        ticket_code=row["ticket_code"],
+        function_code=row["function_code"],
+        ticket_status=row["ticket_status"],
+        remaining=row["remaining"],
+        first=row["first_event"],
+        decided_ms=round(row["decided_at"].timestamp() * 1000),
+        terms=terms,
+    )
+
+

@@ -1,0 +1,117 @@
+"""Logs, metrics and alerts: what the operators of the service see.
+
+Logs are JSON lines on standard error. Metrics are Prometheus; the processes of one address keep them in one folder, so
+that whichever is scraped answers for all. No secret, token, QR or signature is ever passed to either.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+
+REQUESTS: Final = Counter(
+    "gateline_http_requests", "Requests by route and status.", ["method", "route", "status"]
+)
+REQUEST_SECONDS: Final = Histogram(
+    "gateline_http_request_seconds",
+    "Time from the head of a request to its answer.",
+    ["route"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+SCANS: Final = Counter("gateline_scans", "Verdicts told to gates, replays included.", ["verdict"])
+SCAN_BATCH: Final = Histogram(
+    "gateline_scan_batch", "Scans of one script call.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
+)
+ORDERS: Final = Counter("gateline_orders", "Requests for an order by outcome.", ["outcome"])
+SETTLEMENTS: Final = Counter("gateline_settlements", "Payment news by gateway and outcome.", ["gateway", "outcome"])
+TICKETS_ISSUED: Final = Counter("gateline_tickets_issued", "Tickets issued.")
+FLUSHED: Final = Counter("gateline_flushed", "Stream entries written to Postgres.", ["stream"])
+DEAD_LETTERS: Final = Counter("gateline_dead_letters", "Stream entries that Postgres refused.", ["stream"])
+ALERTS: Final = Counter("gateline_alerts", "What a person has to look at.", ["alert"])
+STREAM_ENTRIES: Final = Gauge(
+    "gateline_stream_entries", "Entries not yet trimmed.", ["stream"], multiprocess_mode="mostrecent"
+)
+FLUSH_LAG: Final = Gauge(
+    "gateline_flush_lag_seconds", "Age of the oldest entry not yet flushed.", ["stream"],
+    multiprocess_mode="mostrecent",
+)  # fmt: skip
+OUTBOX_WAITING: Final = Gauge(
+    "gateline_outbox_waiting", "Messages to Redis not yet applied.", multiprocess_mode="mostrecent"
+)
+
+_log: Final = structlog.get_logger("alert")
+
+
+def alert(name: str, **facts: Any) -> None:
+    """Something that a person has to look at: an error in the log, and a count that a rule can watch."""
+    ALERTS.labels(name).inc()
+    _log.error("alert", alert=name, **facts)
+
+
+def configure_logging(level: str) -> None:
+    """JSON lines on standard error, from our loggers and from the libraries' (warnings and worse)."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[
+            *shared,
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.dict_tracebacks,
+                structlog.processors.JSONRenderer(ensure_ascii=False),
+            ],
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+
+
+def share_metrics(folder: Path) -> None:
+    """Keep this process's metrics in `folder`, together with all processes of the same address.
+
+    To be called before this module's metrics are first used. Leftovers are removed when no process of theirs is alive,
+    so that a restart of the whole service begins at zero, which Prometheus takes as a counter reset.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = list(folder.glob("*.db"))
+    if not any(_alive(int(file.stem.rpartition("_")[2])) for file in files):
+        for file in files:
+            file.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def render_metrics(folder: Path | None) -> bytes:
+    """The text that Prometheus scrapes: of all processes that share `folder`, or of this one alone."""
+    if folder is None:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]
+    return generate_latest(registry)

@@ -1,5 +1,6 @@
 """The embedded servers, real ones: what survives, who may use them, and what is left behind (nothing)."""
 
+import asyncio
 import contextlib
 import os
 import re
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
@@ -21,7 +22,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from server.dev import postgres_home
+from server.dev import postgres_home, process
 from server.dev.embedded import EmbeddedPostgres, EmbeddedServerError, EmbeddedValkey, embedded
 from server.dev.embedded_server import EmbeddedServer, free_port, port_is_free
 
@@ -68,6 +69,16 @@ async def ask(server: EmbeddedPostgres, query: str) -> object:
         return await connection.fetchval(query)
     finally:
         await connection.close()
+
+
+@contextlib.contextmanager
+def stranger(user: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that has nothing to do with us."""
+    with subprocess.Popen(["sleep", "60"], user=None if user == os.getuid() else user) as other:
+        try:
+            yield other
+        finally:
+            other.kill()
 
 
 def user_of(pid: int) -> int:
@@ -153,8 +164,51 @@ async def test_a_stale_pid_file_that_names_a_living_stranger_does_not_hinder_a_s
     pid_file = postgres._home.data / "postmaster.pid"
     lines = pid_file.read_text().split("\n")
     postgres.kill()
-    pid_file.write_text("\n".join([str(os.getpid()), *lines[1:]]))
+    with stranger(user=postgres._home.data.stat().st_uid) as other:
+        pid_file.write_text("\n".join([str(other.pid), *lines[1:]]))
+        postgres.start()
+        assert other.poll() is None
+    assert await ask(postgres, "SELECT 1") == 1
+
+
+def busy(seconds: float) -> str:
+    """A statement that never waits, so that its session does not see that its server died."""
+    until = f"now() + interval '{seconds} s'"
+    return f"DO $$ BEGIN WHILE clock_timestamp() < {until} LOOP END LOOP; END $$"
+
+
+@contextlib.asynccontextmanager
+async def busy_session(server: EmbeddedPostgres, seconds: float) -> AsyncIterator[int]:
+    """The pid of a session that is busy for so long, whatever happens to its server."""
+    connection = await asyncpg.connect(server.url, timeout=5)
+    pid = int(await connection.fetchval("SELECT pg_backend_pid()"))
+    statement = asyncio.ensure_future(connection.execute(busy(seconds)))
+    await asyncio.sleep(0.2)
+    try:
+        yield pid
+    finally:
+        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            await statement
+        connection.terminate()
+
+
+@needs_proc
+async def test_a_kill_of_postgres_ends_its_sessions_too(postgres: EmbeddedPostgres) -> None:
+    async with busy_session(postgres, seconds=20) as session:
+        postgres.kill()
+        assert wait_until_gone(session)
     postgres.start()
+    assert await ask(postgres, "SELECT 1") == 1
+
+
+@needs_proc
+async def test_a_start_waits_for_the_last_session_of_a_postgres_that_died(postgres: EmbeddedPostgres) -> None:
+    async with busy_session(postgres, seconds=1.5) as session:
+        os.kill(postgres.pid, signal.SIGKILL)  # and nothing else: its sessions are left to themselves
+        assert wait_until_gone(postgres.pid)
+        assert not is_gone(session)
+        postgres.start()
+        assert is_gone(session)
     assert await ask(postgres, "SELECT 1") == 1
 
 
@@ -207,13 +261,13 @@ async def test_no_one_comes_in_without_the_password(
     valkey: EmbeddedValkey, postgres: EmbeddedPostgres
 ) -> None:
     with (
-        redis.Redis(host="127.0.0.1", port=valkey.port, retry=Retry(NoBackoff(), 0)) as stranger,
+        redis.Redis(host="127.0.0.1", port=valkey.port, retry=Retry(NoBackoff(), 0)) as guest,
         pytest.raises(redis.AuthenticationError),
     ):
-        stranger.ping()
+        guest.ping()
     with pytest.raises(asyncpg.InvalidPasswordError):
         await asyncpg.connect(postgres.url, password="wrong", timeout=5)
-    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError, match="no pg_hba[.]conf entry"):
         await asyncpg.connect(postgres.url, user="postgres", timeout=5)
 
 
@@ -336,12 +390,12 @@ with embedded(
 def owner(data_dir: Path, far_root: Path, tied: str) -> Iterator[tuple["subprocess.Popen[str]", list[str]]]:
     """Another process that owns servers of `data_dir`; yields it and what it printed."""
     command = [sys.executable, "-c", OWNER, str(data_dir), str(far_root), tied]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as started:
         try:
-            assert process.stdout
-            yield process, process.stdout.readline().split()
+            assert started.stdout
+            yield started, started.stdout.readline().split()
         finally:
-            process.kill()
+            started.kill()
 
 
 @needs_proc
@@ -349,15 +403,15 @@ def owner(data_dir: Path, far_root: Path, tied: str) -> Iterator[tuple["subproce
 async def test_a_killed_owner_leaves_its_data_to_the_next_and_no_orphan(
     tied: str, tmp_path: Path, far_root: Path
 ) -> None:
-    with owner(tmp_path, far_root, tied) as (process, words):
+    with owner(tmp_path, far_root, tied) as (first, words):
         valkey_pid, postgres_pid = int(words[0]), int(words[1])
         with redis.Redis.from_url(words[2]) as redis_client:
             redis_client.set("left", "behind")
         connection = await asyncpg.connect(words[3], timeout=5)
         await connection.execute("CREATE TABLE left_behind ()")
         connection.terminate()
-        process.send_signal(signal.SIGKILL)
-        process.wait(5)
+        first.send_signal(signal.SIGKILL)
+        first.wait(5)
     if tied == "tied":
         assert wait_until_gone(valkey_pid, postgres_pid)
     else:
@@ -367,7 +421,10 @@ async def test_a_killed_owner_leaves_its_data_to_the_next_and_no_orphan(
         tmp_path, need_valkey=True, need_postgres=True, postgres_settings=UNSAFE_BUT_FAST
     ) as servers:
         assert servers.valkey and servers.postgres
-        assert wait_until_gone(valkey_pid, postgres_pid)
+        if not wait_until_gone(valkey_pid, postgres_pid):
+            os.kill(valkey_pid, signal.SIGKILL)  # started here, so it ends here
+            os.kill(postgres_pid, signal.SIGQUIT)
+            pytest.fail("the servers of the dead owner were still running")
         with client(servers.valkey) as redis_client:
             assert redis_client.get("left") == "behind"
         assert await ask(servers.postgres, "SELECT count(*) FROM left_behind") == 0
@@ -389,11 +446,21 @@ def test_a_server_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
 def test_a_process_that_only_has_the_pid_of_a_former_server_is_left_alone(tmp_path: Path) -> None:
     with EmbeddedValkey(tmp_path) as server:
         server.stop()
-        with subprocess.Popen(["sleep", "60"]) as stranger:
-            server._pid_file.write_text(f"{stranger.pid}\n")
+        with stranger(user=os.getuid()) as other:
+            server._pid_file.write_text(f"{other.pid}\n")
             server.start()
-            assert stranger.poll() is None
-            stranger.kill()
+            assert other.poll() is None
+
+
+@needs_proc
+@pytest.mark.skipif(not Path("/bin/ps").exists(), reason="has no ps")
+def test_ps_says_the_same_as_proc(valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    for has_proc in (True, False):
+        monkeypatch.setattr(process, "HAS_PROC", has_proc)
+        assert valkey.pid in process.children(os.getpid())
+        assert process.names(valkey.pid, valkey._config)
+        assert not process.names(valkey.pid, valkey._folder / "other")
+        assert not process.names(os.getpid(), valkey._config)
 
 
 # --- As root -----------------------------------------------------------------------------------------------
@@ -472,18 +539,18 @@ def test_root_copies_programs_that_the_account_cannot_run(
 
 
 @needs_root
-def test_far_folders_whose_owner_was_deleted_go_after_a_day(
-    tmp_path: Path, far_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_far_folders_whose_owner_was_deleted_go_after_a_day(tmp_path: Path, far_root: Path) -> None:
     data_dir = tmp_path / "gone"
     data_dir.mkdir()
     forgotten = far_root / "forgotten"
     postgres_home._open_far(forgotten, data_dir)
+    os.utime(forgotten / "origin.json", (0, 0))
     postgres_home._delete_forgotten()
-    assert forgotten.exists()
-    monkeypatch.setattr(postgres_home, "FORGOTTEN_AFTER_S", -1.0)
-    postgres_home._delete_forgotten()
-    assert forgotten.exists()  # its data_dir still points to it
+    assert forgotten.exists()  # old, and its data_dir still points to it
     shutil.rmtree(data_dir)
+    os.utime(forgotten / "origin.json")
+    postgres_home._delete_forgotten()
+    assert forgotten.exists()  # without its data_dir, and used today
+    os.utime(forgotten / "origin.json", (0, 0))
     postgres_home._delete_forgotten()
     assert not forgotten.exists()

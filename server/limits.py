@@ -5,7 +5,9 @@ gives a clear 4xx or 503 to the client, never a hang and never a half-done act.
 """
 
 # --- What a client may send -------------------------------------------------------------------------------
-BODY_BYTES_MAX = 64 * 1024  # the largest honest body (an order of 20 lines with client context) is under 4 KiB
+BODY_BYTES_MAX = (
+    64 * 1024
+)  # the largest honest body (an order of 20 lines with client context) is under 4 KiB
 ORDER_LINES_MAX = 20  # one script holds all lines at once; 20 keys stay far from blocking Redis for a ms
 ORDER_UNITS_MAX = 50  # tickets of one order; they are issued in one transaction, which stays under 50 ms
 IDEMPOTENCY_KEY_CHARS_MAX = 64  # a UUID is 36; the key becomes a Redis key name
@@ -13,7 +15,9 @@ SCAN_ID_CHARS_MAX = 64  # a UUID is 36; the id becomes a Redis key name
 TERMINAL_ID_CHARS_MAX = 64  # serial numbers of handheld scanners are under 40
 QR_TOKEN_CHARS_MAX = 512  # a token is 87; a scanner that reads two codes at once is still told QR_MALFORMED
 LOGIN_NAME_CHARS_MAX = 64
-PASSWORD_CHARS_MIN = 10  # NIST SP 800-63B asks for 8 at least; staff passwords are shared orally, so a bit more
+PASSWORD_CHARS_MIN = (
+    10  # NIST SP 800-63B asks for 8 at least; staff passwords are shared orally, so a bit more
+)
 PASSWORD_CHARS_MAX = 256  # Argon2id hashes any length; the bound keeps a login from being a way to burn CPU
 CODE_CHARS_MAX = 32  # function and venue codes, SKUs: they are keys, labels are for people
 NAME_CHARS_MAX = 80  # names and labels; a gate display shows about 40 characters
@@ -55,9 +59,11 @@ PASSWORD_HASH_S_MAX = 5.0
 SCAN_QUEUE_MAX = 4_096  # scans waiting for a shard: half a second of work at 8,000/s, then 503 at once
 SCAN_BATCH_MAX = 256  # scans of one script call: about 5 ms of Redis, so other callers are not starved
 SCAN_CALLS_IN_FLIGHT_MAX = 2  # a shard's calls under way: one is being judged while the next is being written
-PASSWORD_HASHES_AT_ONCE_MAX = 2  # Argon2id takes 64 MiB and 50 ms each
+PASSWORD_HASHES_AT_ONCE_MAX = 2  # Argon2id takes 19 MiB and 50 ms each
 FLUSH_BATCH_MAX = 2_000  # stream entries of one transaction: ~30 ms, so a crash repeats little
-FLUSH_LINGER_S = 0.02  # wait so long after the first entry, so that a busy stream is written in larger batches
+FLUSH_LINGER_S = (
+    0.02  # wait so long after the first entry, so that a busy stream is written in larger batches
+)
 OUTBOX_BATCH_MAX = 500
 OUTBOX_POLL_S = 0.05
 EXPIRE_BATCH_MAX = 200

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
 
 REQUESTS: Final = Counter(
     "gateline_http_requests", "Requests by route and status.", ["method", "route", "status"]
@@ -29,7 +37,9 @@ SCAN_BATCH: Final = Histogram(
     "gateline_scan_batch", "Scans of one script call.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
 )
 ORDERS: Final = Counter("gateline_orders", "Requests for an order by outcome.", ["outcome"])
-SETTLEMENTS: Final = Counter("gateline_settlements", "Payment news by gateway and outcome.", ["gateway", "outcome"])
+SETTLEMENTS: Final = Counter(
+    "gateline_settlements", "Payment news by gateway and outcome.", ["gateway", "outcome"]
+)
 TICKETS_ISSUED: Final = Counter("gateline_tickets_issued", "Tickets issued.")
 FLUSHED: Final = Counter("gateline_flushed", "Stream entries written to Postgres.", ["stream"])
 DEAD_LETTERS: Final = Counter("gateline_dead_letters", "Stream entries that Postgres refused.", ["stream"])

@@ -1,4 +1,4 @@
-"""What is for sale, where it is redeemed, and who scans: the small, slow-changing nouns every process keeps in memory."""
+"""What is for sale, where it is redeemed, and who scans: small nouns that every process keeps in memory."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class ErrorCode(enum.Enum):
         self.message = message
 
 
-class Refusal(Exception):  # noqa: N818  (it is an answer, not a fault)
+class Refusal(Exception):
     """Ends a request with `code`; `detail` is merged into the JSON answer (never a secret, never a stack)."""
 
     def __init__(self, code: ErrorCode, message: str | None = None, **detail: Any) -> None:

@@ -1,8 +1,8 @@
 """An order: its statuses and their transitions, and how a new one is made from a buyer's request.
 
-    PENDING_PAYMENT --settlement--> PAID
-          |--buyer-----------------> CANCELLED --late settlement--> REFUND_REQUIRED
-          '--expiry job------------> EXPIRED ----late settlement--> REFUND_REQUIRED
+PENDING_PAYMENT --settlement--> PAID
+      |--buyer-----------------> CANCELLED --late settlement--> REFUND_REQUIRED
+      '--expiry job------------> EXPIRED ----late settlement--> REFUND_REQUIRED
 """
 
 from __future__ import annotations

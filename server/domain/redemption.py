@@ -173,7 +173,9 @@ class RedemptionEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def parse(cls, stream_id: str, line: str) -> RedemptionEvent:
         """Read a stream entry's `d`: the verdict's parts without id and terms, then the scan's context."""
         parts = line.split(SEPARATOR)
-        verdict, code, function, status, remaining, first, decided, jti, scan_id, at_ms, operator, where = parts
+        verdict, code, function, status, remaining, first, decided, jti, scan_id, at_ms, operator, where = (
+            parts
+        )
         venue, terminal = where.split(WHERE_SEPARATOR)
         return cls(
             stream_id=stream_id,

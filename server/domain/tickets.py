@@ -51,29 +51,33 @@ class SpentQr(msgspec.Struct, frozen=True):
 
 def issue(order: Order, issued_at: datetime, new_code: Callable[[], str]) -> list[Ticket]:
     """The tickets of a paid order: one per unit, in the order of its lines."""
-    tickets = []
-    for position, line in enumerate(order.lines):
-        valid_from, valid_until = line.terms.validity(issued_at)
-        for unit in range(1, line.qty + 1):
-            tickets.append(
-                Ticket(
-                    code=new_code(),
-                    order_id=order.order_id,
-                    position=position,
-                    unit=unit,
-                    buyer_id=order.buyer_id,
-                    product_id=line.product_id,
-                    product_name=line.terms.name,
-                    status=TicketStatus.ACTIVE,
-                    valid_from=valid_from,
-                    valid_until=valid_until,
-                    issued_at=issued_at,
-                    entitlements=tuple(
-                        EntitlementLeft(f.code, f.label, f.quantity, f.quantity) for f in line.terms.functions
-                    ),
-                )
-            )
-    return tickets
+    return [
+        _ticket(order, position, unit, issued_at, new_code())
+        for position, line in enumerate(order.lines)
+        for unit in range(1, line.qty + 1)
+    ]
+
+
+def _ticket(order: Order, position: int, unit: int, issued_at: datetime, code: str) -> Ticket:
+    line = order.lines[position]
+    valid_from, valid_until = line.terms.validity(issued_at)
+    return Ticket(
+        code=code,
+        order_id=order.order_id,
+        position=position,
+        unit=unit,
+        buyer_id=order.buyer_id,
+        product_id=line.product_id,
+        product_name=line.terms.name,
+        status=TicketStatus.ACTIVE,
+        valid_from=valid_from,
+        valid_until=valid_until,
+        issued_at=issued_at,
+        entitlements=tuple(
+            EntitlementLeft(part.code, part.label, part.quantity, part.quantity)
+            for part in line.terms.functions
+        ),
+    )
 
 
 def gate_hash(ticket: Ticket, spent: list[SpentQr]) -> list[str]:

@@ -20,7 +20,7 @@ from server.hot.stock import HoldAnswer, HoldCode, Stock
 from server.limits import READ_OWN_WRITE_S_MAX
 from server.store import orders, outbox
 from server.store.outbox import Kind, Message
-from server.store.pool import Connection
+from server.store.pool import Connection, Database
 from server.telemetry import ORDERS
 
 _FREE = Prepared(Channel.FREE, {})
@@ -44,6 +44,7 @@ class Checkout:
 
     def __init__(
         self,
+        db: Database,
         directory: DirectoryFollower,
         stock: Stock,
         lookup: OrderLookup,
@@ -53,6 +54,7 @@ class Checkout:
         hold_s: int,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
+        self._db = db
         self._directory = directory
         self._stock = stock
         self._lookup = lookup
@@ -103,6 +105,11 @@ class Checkout:
             raise Refusal(ErrorCode.ORDER_NOT_FOUND)
         return order
 
+    async def orders_of(self, buyer_id: str, before: str, limit: int) -> list[Order]:
+        """A page of the buyer's recorded orders, newest first, older than the order id `before`."""
+        async with self._db.connection() as connection:
+            return await orders.of_buyer(connection, buyer_id, before, limit)
+
     async def query(self, buyer_id: str, order_id: str) -> Order:
         """Ask the provider about a pending order and settle what it says; then the order as it stands.
 
@@ -151,9 +158,7 @@ class Checkout:
     async def _issued(self, order: Order) -> Order:
         """A free order is issued by the flusher that records it: wait for that, a bounded time."""
         deadline = asyncio.get_running_loop().time() + READ_OWN_WRITE_S_MAX
-        while (
-            order.status is OrderStatus.PENDING_PAYMENT and asyncio.get_running_loop().time() < deadline
-        ):
+        while order.status is OrderStatus.PENDING_PAYMENT and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.02)
             order = await self._lookup.find(order.order_id)
         return order

@@ -12,6 +12,7 @@ from server.store.outbox import Kind, Message
 from server.store.pool import Database
 from server.telemetry import OUTBOX_WAITING, alert
 
+
 class Publisher:
     """Applies the outbox. Every message may be applied again: a crash between applying and deleting repeats it."""
 

@@ -59,8 +59,9 @@ class Batcher(Generic[Item, Answer]):
 
     async def drain(self) -> None:
         """Wait until everything that was submitted is answered."""
-        while self._queue or self._calls:
-            await asyncio.sleep(0.005)
+        while self._calls:
+            await asyncio.wait(self._calls)
+            await asyncio.sleep(0)  # what waited is sent when a call ends
 
     def _wake(self) -> None:
         self._woken = False

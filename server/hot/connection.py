@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -64,13 +64,13 @@ async def ask(call: Awaitable[T], *, seconds: float = REDIS_CALL_S_MAX) -> T:
 async def verify_ack(redis: Redis, ack: Ack) -> None:
     """Hold the acknowledgement level against what Redis really does.
 
-    Raises AckError when Redis's own policy is weaker than the level promises. A Redis that hides its configuration (some
-    managed services) is trusted, with a warning in the log.
+    Raises AckError when Redis's own policy is weaker than the level promises. A Redis that hides its
+    configuration (some managed services) is trusted, with a warning in the log.
     """
     if ack is Ack.MEMORY:
         return
     try:
-        policy: dict[str, Any] = await redis.config_get("append*")
+        policy = await redis.config_get("append*")
     except ResponseError:
         _log.warning("ack_not_verified", ack=ack.value, reason="CONFIG GET is not allowed")
         return

@@ -46,9 +46,9 @@ class ScriptRunner:
 
     async def _run(self, script: Script, keys: Sequence[str], args: Sequence[str | int]) -> Any:
         try:
-            return await self._redis.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)
+            return await self._redis.evalsha(script.sha, len(keys), *keys, *args)
         except NoScriptError:
-            return await self._redis.execute_command("EVAL", script.text, len(keys), *keys, *args)
+            return await self._redis.eval(script.text, len(keys), *keys, *args)
 
     async def _run_and_wait(self, script: Script, keys: Sequence[str], args: Sequence[str | int]) -> Any:
         # WAITAOF speaks of the writes of its own connection, so both commands go through one pipeline.

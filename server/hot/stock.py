@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from redis.asyncio import Redis
@@ -45,7 +45,7 @@ class CapCode(enum.IntEnum):
 
 
 class HoldAnswer(msgspec.Struct, frozen=True):
-    """`subject`: the order's id, or the number of the refused line from 1. `free`: units left of that line's product."""
+    """`subject`: the order's id, or the number of the refused line from 1; `free`: units left of that line."""
 
     code: HoldCode
     subject: str
@@ -98,7 +98,7 @@ class Stock:
 
     async def held(self, order_id: str) -> NewOrder | None:
         """The order behind an open hold; None when there is no hold, or its order is recorded in Postgres anyway."""
-        text = await ask(self._redis.hget(keys.hold(order_id), "order"))
+        text: Any = await ask(self._redis.hget(keys.hold(order_id), "order"))
         return None if text is None else read_order(text)
 
     async def commit(self, order_id: str, units: Mapping[int, int]) -> bool:
@@ -144,7 +144,9 @@ class Stock:
                 pipe.hset(keys.hold(order.order_id), "deadline_ms", str(_deadline_ms(order)))
             await ask(pipe.execute())
 
-    async def load_idempotency(self, made: Sequence[tuple[str, str, str, str]], left_s: Sequence[int]) -> None:
+    async def load_idempotency(
+        self, made: Sequence[tuple[str, str, str, str]], left_s: Sequence[int]
+    ) -> None:
         """Write (order id, buyer, key, payload hash) with the seconds each still has: rehydration only."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for (order_id, buyer_id, key, payload_hash), seconds in zip(made, left_s, strict=True):

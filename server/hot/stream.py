@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
 
@@ -33,7 +33,7 @@ class Streams:
 
     async def read(self, stream: str, after: str, limit: int) -> list[Entry]:
         """Up to `limit` entries after the id `after`, oldest first."""
-        rows = await ask(self._redis.xrange(stream, min=f"({after}", max="+", count=limit))
+        rows: Any = await ask(self._redis.xrange(stream, min=f"({after}", max="+", count=limit))
         return [Entry(entry_id, fields.get("d")) for entry_id, fields in rows]
 
     async def wait(self, stream: str, after: str, seconds: float) -> bool:
@@ -66,4 +66,4 @@ class Streams:
         if not await ask(self._redis.exists(stream)):
             await ask(self._redis.xgroup_create(stream, "made", id="$", mkstream=True))
             await ask(self._redis.xgroup_destroy(stream, "made"))
-        await ask(self._redis.execute_command("XSETID", stream, at_least))
+        await ask(self._redis.execute_command("XSETID", stream, at_least))  # type: ignore[no-untyped-call]

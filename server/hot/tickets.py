@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from redis.asyncio import Redis
@@ -76,7 +76,8 @@ class GateTickets:
     async def owner(self, code: str) -> TicketOwner | None:
         """Who owns the ticket, and whether it can still be used; None where Redis does not have it."""
         name = keys.ticket(keys.shard_of(code, self._shards), code)
-        owner, status, until_ms = await ask(self._redis.hmget(name, "o", "s", "z"))
+        facts: list[Any] = await ask(self._redis.hmget(name, "o", "s", "z"))
+        owner, status, until_ms = facts
         if owner is None:
             return None
         return TicketOwner(owner, status or "ACTIVE", None if until_ms is None else int(until_ms))

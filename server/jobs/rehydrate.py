@@ -7,7 +7,7 @@ flushers and publishers of other processes out meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -209,5 +209,3 @@ def _decision(row: Any, terms: str) -> Decision:
         decided_ms=round(row["decided_at"].timestamp() * 1000),
         terms=terms,
     )
-
-

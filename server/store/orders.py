@@ -50,7 +50,9 @@ async def get(connection: Connection, order_id: str, *, lock: bool = False) -> O
 
 async def of_buyer(connection: Connection, buyer_id: str, before: str, limit: int) -> list[Order]:
     """A page of the buyer's orders, newest first, older than the order id `before`."""
-    return await _with_lines(connection, await connection.fetch(_Q["orders_of_buyer"], buyer_id, before, limit))
+    return await _with_lines(
+        connection, await connection.fetch(_Q["orders_of_buyer"], buyer_id, before, limit)
+    )
 
 
 async def end(connection: Connection, order_id: str, status: OrderStatus, at: datetime) -> None:

@@ -56,7 +56,9 @@ async def insert(connection: Connection, shard: int, events: Sequence[Redemption
         [spent[key] for key in keys],
     )
     if len(found) != len(keys):
-        raise EntitlementMissing(f"{len(keys) - len(found)} of {len(keys)} entitlements are not in the record")
+        raise EntitlementMissing(
+            f"{len(keys) - len(found)} of {len(keys)} entitlements are not in the record"
+        )
     await connection.execute(_Q["mark_redeemed"], sorted({code for code, _ in keys}))
 
 

@@ -52,7 +52,9 @@ async def get_many(connection: Connection, codes: Sequence[str]) -> list[Ticket]
 
 async def of_buyer(connection: Connection, buyer_id: str, limit: int) -> list[Ticket]:
     """The buyer's tickets, newest first."""
-    return await _with_entitlements(connection, await connection.fetch(_Q["tickets_of_buyer"], buyer_id, limit))
+    return await _with_entitlements(
+        connection, await connection.fetch(_Q["tickets_of_buyer"], buyer_id, limit)
+    )
 
 
 async def codes_page(connection: Connection, after: str, limit: int) -> list[str]:
@@ -91,9 +93,7 @@ async def _with_entitlements(connection: Connection, rows: Sequence[Any]) -> lis
     parts: dict[str, list[EntitlementLeft]] = {row["code"]: [] for row in rows}
     for part in await connection.fetch(_Q["entitlements_of"], list(parts)):
         parts[part["ticket_code"]].append(
-            EntitlementLeft(
-                part["function_code"], part["label"], part["total_uses"], part["remaining_uses"]
-            )
+            EntitlementLeft(part["function_code"], part["label"], part["total_uses"], part["remaining_uses"])
         )
     return [
         Ticket(

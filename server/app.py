@@ -1,0 +1,236 @@
+"""The composition root: every resource is made here, once, and handed to those who need it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import msgspec
+import structlog
+from aiohttp import web
+from redis.asyncio import Redis
+
+from server.config import Config
+from server.domain.errors import Refusal
+from server.domain.payments import PaymentProvider
+from server.domain.qr import QrKeys
+from server.flows.admit import Admission
+from server.flows.checkout import Checkout
+from server.flows.directory import DirectoryFollower
+from server.flows.lookup import OrderLookup, TicketLoader
+from server.flows.publish import Publisher
+from server.flows.settle import Settlement
+from server.flows.shop import Shop
+from server.flows.staff import StaffDoor
+from server.flows.wallet import Wallet
+from server.hosted.gateway import HostedGateway
+from server.hot import keys
+from server.hot.backlog import Backlog
+from server.hot.connection import connect, verify_ack
+from server.hot.epoch import Epochs
+from server.hot.redeem import Redeemer
+from server.hot.scripts import ScriptRunner
+from server.hot.stock import Stock
+from server.hot.stream import Streams
+from server.hot.tickets import GateTickets
+from server.jobs.flusher import Flusher
+from server.jobs.loops import Jobs
+from server.jobs.rehydrate import Rehydration
+from server.limits import BACKLOG_POLL_S, BODY_BYTES_MAX, GATEWAY_CALL_S_MAX, POSTGRES_BULK_S_MAX
+from server.store.pool import Database
+from server.web import appkeys
+from server.web.auth import Tokens
+from server.web.endpoint import endpoint
+from server.web.errors import answer_everything
+from server.web.openapi import describe
+from server.web.routes import ROUTES
+
+VERSION: Final = version("gateline")
+_BULK_CONNECTIONS: Final = 4  # one per job that writes at the same time, and one to spare
+_log: Final = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The resources of one process: connections, and what is built on them."""
+
+    config: Config
+    redis: Redis
+    database: Database  # short calls: orders, settlement, tickets
+    bulk_database: Database  # long calls: jobs and reports, so that they never take a settlement's connection
+    streams: Streams
+    epochs: Epochs
+    stock: Stock
+    gate: GateTickets
+    redeemer: Redeemer
+    directory: DirectoryFollower
+    lookup: OrderLookup
+    loader: TicketLoader
+    settlement: Settlement
+    provider: PaymentProvider
+    publisher: Publisher
+    flusher: Flusher
+    rehydration: Rehydration
+
+    @property
+    def stream_names(self) -> list[str]:
+        """The streams of the configured number of shards."""
+        return keys.streams(self.config.shards)
+
+
+@asynccontextmanager
+async def open_parts(config: Config) -> AsyncIterator[Parts]:
+    """Make the resources of a process, and close them at the end. `config` names both databases.
+
+    Raises AckError when Redis's policy is weaker than the acknowledgement level. Neither database needs to be up.
+    """
+    if config.redis_url is None or config.database_url is None:
+        raise ValueError("both databases must be named here: the command line starts embedded ones before")
+    async with AsyncExitStack() as stack:
+        redis = connect(config.redis_url)
+        stack.push_async_callback(redis.aclose, close_connection_pool=True)
+        await _verify_ack(redis, config)
+        database = Database(config.database_url, size_max=config.postgres_pool)
+        stack.push_async_callback(database.close)
+        bulk = Database(config.database_url, size_max=_BULK_CONNECTIONS, call_s=POSTGRES_BULK_S_MAX)
+        stack.push_async_callback(bulk.close)
+        timeout = aiohttp.ClientTimeout(total=GATEWAY_CALL_S_MAX)
+        session = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
+        yield _assemble(config, redis, database, bulk, session)
+
+
+async def _verify_ack(redis: Redis, config: Config) -> None:
+    try:
+        await verify_ack(redis, config.ack)
+    except (OSError, aiohttp.ClientError, TimeoutError) as fault:
+        _log.warning("ack_not_verified", ack=config.ack.value, reason=type(fault).__name__)
+
+
+def _assemble(
+    config: Config, redis: Redis, database: Database, bulk: Database, session: aiohttp.ClientSession
+) -> Parts:
+    runner = ScriptRunner(redis, config.ack)
+    streams = Streams(redis)
+    epochs = Epochs(redis, config.shards)
+    stock = Stock(redis, runner)
+    gate = GateTickets(redis, runner, config.shards)
+    lookup = OrderLookup(database, stock)
+    loader = TicketLoader(database, streams, gate, config.shards)
+    bulk_loader = TicketLoader(bulk, streams, gate, config.shards)
+    flusher = Flusher(bulk, streams)
+    return Parts(
+        config=config,
+        redis=redis,
+        database=database,
+        bulk_database=bulk,
+        streams=streams,
+        epochs=epochs,
+        stock=stock,
+        gate=gate,
+        redeemer=Redeemer(runner, config.shards),
+        directory=DirectoryFollower(database),
+        lookup=lookup,
+        loader=loader,
+        settlement=Settlement(lookup),
+        provider=HostedGateway(
+            session, config.gateway_url, config.gateway_secrets, public_url=config.public_url
+        ),
+        publisher=Publisher(bulk, stock, bulk_loader),
+        flusher=flusher,
+        rehydration=Rehydration(bulk, streams, epochs, stock, gate, bulk_loader, flusher, config.shards),
+    )
+
+
+def build_jobs(parts: Parts) -> Jobs:
+    """All jobs of a process."""
+    return Jobs(
+        parts.bulk_database,
+        parts.flusher,
+        parts.publisher,
+        parts.rehydration,
+        parts.provider,
+        parts.settlement,
+        parts.stream_names,
+    )
+
+
+def build_app(parts: Parts, *, metrics_dir: Path | None = None, jobs: Jobs | None = None) -> web.Application:
+    """The HTTP application on these resources; with `jobs`, they run as long as it does."""
+    config = parts.config
+    app = web.Application(middlewares=[answer_everything], client_max_size=BODY_BYTES_MAX)
+    qr_keys = QrKeys(dict(config.qr_keys), current=config.qr_keys[0][0])
+    backlog = Backlog(
+        parts.streams,
+        parts.epochs,
+        parts.stream_names,
+        entries_max=config.stream_entries_max,
+        memory_mb_max=config.redis_memory_mb_max,
+    )
+    app[appkeys.CONFIG] = config
+    app[appkeys.TOKENS] = Tokens(config.jwt_keys)
+    app[appkeys.DIRECTORY] = parts.directory
+    app[appkeys.SHOP] = Shop(parts.directory, parts.stock)
+    app[appkeys.CHECKOUT] = Checkout(
+        parts.database,
+        parts.directory,
+        parts.stock,
+        parts.lookup,
+        parts.settlement,
+        parts.provider,
+        hold_s=config.hold_s,
+    )
+    app[appkeys.SETTLEMENT] = parts.settlement
+    app[appkeys.WALLET] = Wallet(parts.database, parts.gate, qr_keys, qr_ttl_s=config.qr_ttl_s)
+    app[appkeys.ADMISSION] = Admission(parts.directory, parts.redeemer, parts.loader, backlog, qr_keys)
+    app[appkeys.STAFF_DOOR] = StaffDoor(parts.database)
+    app[appkeys.BACKLOG] = backlog
+    app[appkeys.DATABASE] = parts.database
+    app[appkeys.REPORTS_DATABASE] = parts.bulk_database
+    app[appkeys.METRICS] = metrics_dir
+    _add_routes(app, demo=config.demo_login)
+    app.cleanup_ctx.append(_background(parts, backlog, jobs))
+    return app
+
+
+def _add_routes(app: web.Application, *, demo: bool) -> None:
+    routes = [route for route in ROUTES if demo or not route.demo_only]
+    for route in routes:
+        app.router.add_route(route.method, route.path, endpoint(route))
+    app[appkeys.OPENAPI] = msgspec.json.encode(describe(app, routes, version=VERSION))
+
+
+def _background(parts: Parts, backlog: Backlog, jobs: Jobs | None):  # type: ignore[no-untyped-def]
+    """What runs beside the handlers: following the catalog, watching the backlog, and the jobs."""
+
+    async def run(app: web.Application) -> AsyncIterator[None]:
+        with suppress(Refusal):  # Postgres may be away: then the follower goes on trying
+            await parts.directory.refresh()
+        await backlog.look()
+        tasks = [asyncio.create_task(parts.directory.follow()), asyncio.create_task(_watch(backlog))]
+        running = None if jobs is None else asyncio.create_task(jobs.run())
+        yield
+        await parts.redeemer.drain()
+        if jobs is not None and running is not None:
+            jobs.stop()
+            await running
+        await _cancel(tasks)
+
+    return run
+
+
+async def _watch(backlog: Backlog) -> None:
+    while True:
+        await asyncio.sleep(BACKLOG_POLL_S)
+        await backlog.look()
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,41 @@
+"""The staff door: a user name and a password for who they are."""
+
+from __future__ import annotations
+
+import asyncio
+
+from server.domain.catalog import Role
+from server.domain.errors import ErrorCode, Refusal
+from server.domain.passwords import DECOY, verify_password
+from server.limits import PASSWORD_HASH_S_MAX, PASSWORD_HASHES_AT_ONCE_MAX
+from server.store import catalog
+from server.store.pool import Database
+
+
+class StaffDoor:
+    """Checks passwords, a few at once: hashing is slow by intent."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._places = asyncio.Semaphore(PASSWORD_HASHES_AT_ONCE_MAX)
+
+    async def enter(self, username: str, password: str) -> tuple[Role, int]:
+        """(role, token generation) of this member of the staff.
+
+        Raises Refusal: LOGIN_FAILED, the same for every reason and after the same time; OVERLOADED when too many others
+        are logging in.
+        """
+        async with self._db.connection() as connection:
+            stored = await catalog.password_of(connection, username)
+        phc = stored.password_hash if stored is not None and stored.enabled else None
+        right = await self._verify(password, phc or DECOY)
+        if stored is None or phc is None or not right:
+            raise Refusal(ErrorCode.LOGIN_FAILED)
+        return stored.role, stored.generation
+
+    async def _verify(self, password: str, phc: str) -> bool:
+        try:
+            async with asyncio.timeout(PASSWORD_HASH_S_MAX), self._places:
+                return await asyncio.to_thread(verify_password, password, phc)
+        except TimeoutError as fault:
+            raise Refusal(ErrorCode.OVERLOADED) from fault

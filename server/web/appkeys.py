@@ -1,0 +1,35 @@
+"""The resources that handlers reach through the application, each under its typed key; `server/app.py` fills them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from server.config import Config
+from server.flows.admit import Admission
+from server.flows.checkout import Checkout
+from server.flows.directory import DirectoryFollower
+from server.flows.settle import Settlement
+from server.flows.shop import Shop
+from server.flows.staff import StaffDoor
+from server.flows.wallet import Wallet
+from server.hot.backlog import Backlog
+from server.store.pool import Database
+from server.web.auth import Tokens
+
+CONFIG: Final = web.AppKey("config", Config)
+TOKENS: Final = web.AppKey("tokens", Tokens)
+DIRECTORY: Final = web.AppKey("directory", DirectoryFollower)
+SHOP: Final = web.AppKey("shop", Shop)
+CHECKOUT: Final = web.AppKey("checkout", Checkout)
+SETTLEMENT: Final = web.AppKey("settlement", Settlement)
+WALLET: Final = web.AppKey("wallet", Wallet)
+ADMISSION: Final = web.AppKey("admission", Admission)
+STAFF_DOOR: Final = web.AppKey("staff_door", StaffDoor)
+BACKLOG: Final = web.AppKey("backlog", Backlog)
+DATABASE: Final = web.AppKey("database", Database)
+REPORTS_DATABASE: Final = web.AppKey("reports_database", Database)
+METRICS: Final[web.AppKey[Path | None]] = web.AppKey("metrics")  # None: this process alone
+OPENAPI: Final = web.AppKey("openapi", bytes)  # the document, encoded once

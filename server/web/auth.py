@@ -1,0 +1,115 @@
+"""Bearer tokens: who asks, and whether their kind may.
+
+Buyer, operator and analyst tokens differ in `aud`. The algorithm is fixed to HS256 and never taken from the token; the
+key is chosen by the header's `kid` among the configured ones, so that keys can be rotated. Sources: RFC 7519, RFC 8725.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import jwt
+import msgspec
+
+from server.domain.catalog import Directory, Operator, Role
+from server.domain.errors import ErrorCode, Refusal
+from server.limits import TOKEN_CACHE_MAX
+
+_ALGORITHM: Final = "HS256"
+_TOKEN_CHARS_MAX: Final = 2_048  # ours are under 400
+_BEARER: Final = "Bearer "
+
+
+class Audience(enum.Enum):
+    """The kinds of tokens, as they stand in `aud`."""
+
+    BUYER = "gateline:buyer"
+    GATE = "gateline:gate"
+    ANALYST = "gateline:analyst"
+
+
+class Caller(msgspec.Struct, frozen=True, gc=False):
+    """Whom a verified token names; `generation` is 0 for buyers."""
+
+    audience: Audience
+    subject: str
+    generation: int
+    expires_at_s: float
+
+
+class Tokens:
+    """Issues and verifies tokens. Verified ones are remembered until they expire: checking a signature is not free."""
+
+    def __init__(self, keys: tuple[tuple[str, bytes], ...], *, now: Callable[[], float] = time.time) -> None:
+        self._keys = dict(keys)
+        self._signing_kid = keys[0][0]
+        self._now = now
+        self._verified: dict[str, Caller] = {}
+
+    def issue(self, audience: Audience, subject: str, *, seconds: int, generation: int = 0) -> str:
+        """A token of this kind for so many seconds."""
+        now = int(self._now())
+        claims: dict[str, Any] = {
+            "aud": audience.value,
+            "sub": subject,
+            "gen": generation,
+            "iat": now,
+            "exp": now + seconds,
+        }
+        kid = self._signing_kid
+        return jwt.encode(claims, self._keys[kid], algorithm=_ALGORITHM, headers={"kid": kid})
+
+    def verify(self, authorization: str | None) -> Caller:
+        """Whom the Authorization header names. Raises Refusal: TOKEN_REQUIRED, TOKEN_INVALID, TOKEN_EXPIRED."""
+        if authorization is None or not authorization.startswith(_BEARER):
+            raise Refusal(ErrorCode.TOKEN_REQUIRED)
+        token = authorization[len(_BEARER) :]
+        caller = self._verified.get(token)
+        if caller is None:
+            caller = self._check(token)
+            if len(self._verified) >= TOKEN_CACHE_MAX:
+                for old in list(self._verified)[: TOKEN_CACHE_MAX // 2]:
+                    del self._verified[old]
+            self._verified[token] = caller
+        if self._now() >= caller.expires_at_s:
+            self._verified.pop(token, None)
+            raise Refusal(ErrorCode.TOKEN_EXPIRED)
+        return caller
+
+    def _check(self, token: str) -> Caller:
+        try:
+            if len(token) > _TOKEN_CHARS_MAX:
+                raise Refusal(ErrorCode.TOKEN_INVALID)
+            key = self._keys.get(jwt.get_unverified_header(token).get("kid", ""))
+            if key is None:
+                raise Refusal(ErrorCode.TOKEN_INVALID)
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=[_ALGORITHM],
+                audience=[audience.value for audience in Audience],
+                options={"require": ["exp", "iat", "sub", "aud", "gen"], "verify_exp": False},
+            )
+            return Caller(Audience(claims["aud"]), claims["sub"], int(claims["gen"]), float(claims["exp"]))
+        except (jwt.InvalidTokenError, ValueError, TypeError, RecursionError) as fault:
+            raise Refusal(ErrorCode.TOKEN_INVALID) from fault
+
+
+def staff(caller: Caller, directory: Directory) -> Operator:
+    """The operator or analyst of a token, as the directory knows them now.
+
+    Raises Refusal(OPERATOR_DISABLED): gone, disabled, moved to another role, or with a newer password.
+    """
+    operator = directory.operators.get(caller.subject)
+    role = Role.GATE if caller.audience is Audience.GATE else Role.ANALYST
+    if (
+        operator is None
+        or not operator.enabled
+        or operator.role is not role
+        or operator.generation != caller.generation
+    ):
+        raise Refusal(ErrorCode.OPERATOR_DISABLED)
+    return operator

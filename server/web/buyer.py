@@ -1,0 +1,289 @@
+"""What a buyer may ask: the catalog, orders, tickets and their QR."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from aiohttp import web
+
+from server.domain.errors import ErrorCode, Refusal
+from server.domain.ids import ORDER_ID_CHARS
+from server.domain.orders import Order, WantedLine
+from server.domain.payments import ClientContext, Payer
+from server.domain.qr_image import draw_png, draw_svg
+from server.domain.redemption import EntitlementLeft
+from server.domain.tickets import Ticket
+from server.flows.checkout import Offer
+from server.limits import (
+    IDEMPOTENCY_KEY_CHARS_MAX,
+    ORDER_LINES_MAX,
+    ORDER_UNITS_MAX,
+    ORDERS_PAGE_MAX,
+)
+from server.web import appkeys
+from server.web.auth import Audience, Caller
+from server.web.body import order_id, ticket_code
+
+_IDEMPOTENCY_KEY = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:-")
+_LAST_ID = "Z" * ORDER_ID_CHARS  # after every ULID
+Id = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+
+
+class CatalogFunction(msgspec.Struct, frozen=True):
+    function_code: str
+    label: str
+    quantity: int
+
+
+class CatalogProduct(msgspec.Struct, frozen=True):
+    id: int
+    sku: str
+    name: str
+    price_fen: int
+    status: Literal["ACTIVE", "INACTIVE"]
+    sale_start_at: datetime | None
+    sale_end_at: datetime | None
+    available: int
+    functions: list[CatalogFunction]
+
+
+class CatalogAnswer(msgspec.Struct, frozen=True):
+    products: list[CatalogProduct]
+
+
+class DemoLogin(msgspec.Struct, frozen=True):
+    """Any name: the same name is the same buyer."""
+
+    buyer: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,32}$")] = "demo"
+
+
+class BuyerToken(msgspec.Struct, frozen=True):
+    token: str
+    buyer_id: str
+    expires_in_s: int
+
+
+class OrderItem(msgspec.Struct, frozen=True):
+    product_id: Id
+    qty: Annotated[int, msgspec.Meta(ge=1, le=ORDER_UNITS_MAX)]
+
+
+class OrderRequest(msgspec.Struct, frozen=True):
+    items: Annotated[list[OrderItem], msgspec.Meta(min_length=1, max_length=ORDER_LINES_MAX)]
+    clientContext: ClientContext = ClientContext()
+
+
+class PayRequest(msgspec.Struct, frozen=True):
+    clientContext: ClientContext = ClientContext()
+
+
+class OfferAnswer(msgspec.Struct, frozen=True):
+    """`channel` and `payPayload` are null once there is nothing to pay any more."""
+
+    order_id: str
+    status: str
+    total_fen: int
+    expires_at: datetime
+    channel: str | None
+    payPayload: dict[str, Any] | None
+
+
+class OrderLineAnswer(msgspec.Struct, frozen=True):
+    product_id: int
+    name: str
+    qty: int
+    unit_price_fen: int
+
+
+class OrderAnswer(msgspec.Struct, frozen=True):
+    order_id: str
+    status: Literal["PENDING_PAYMENT", "PAID", "CANCELLED", "EXPIRED", "REFUND_REQUIRED"]
+    total_fen: int
+    created_at: datetime
+    expires_at: datetime
+    items: list[OrderLineAnswer]
+
+
+class OrdersQuery(msgspec.Struct, frozen=True):
+    """`cursor`: the `next_cursor` of the page before."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=ORDERS_PAGE_MAX)] = 20
+    cursor: Annotated[str, msgspec.Meta(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$")] | None = None
+
+
+class OrdersAnswer(msgspec.Struct, frozen=True):
+    orders: list[OrderAnswer]
+    next_cursor: str | None
+
+
+class TicketProduct(msgspec.Struct, frozen=True):
+    id: int
+    name: str
+
+
+class TicketAnswer(msgspec.Struct, frozen=True):
+    ticket_code: str
+    order_id: str
+    product: TicketProduct
+    status: Literal["ACTIVE", "REDEEMED", "VOID"]
+    valid_from: datetime | None
+    valid_until: datetime | None
+    entitlements: list[EntitlementLeft]
+
+
+class TicketsAnswer(msgspec.Struct, frozen=True):
+    tickets: list[TicketAnswer]
+
+
+class QrQuery(msgspec.Struct, frozen=True):
+    """Which picture of the token to draw, as a data: URI."""
+
+    image: Literal["svg", "png", "none"] = "svg"
+
+
+class QrAnswer(msgspec.Struct, frozen=True):
+    qr_token: str
+    qr_image: str | None
+    jti: str
+    issued_at: datetime
+    expires_at: datetime
+    valid_for_seconds: int
+
+
+async def catalog(request: web.Request, caller: None, body: None) -> CatalogAnswer:
+    """Products with what is in each package and what is left."""
+    return CatalogAnswer(
+        [
+            CatalogProduct(
+                id=product.id,
+                sku=product.sku,
+                name=product.terms.name,
+                price_fen=product.price_fen,
+                status=product.status.value,
+                sale_start_at=product.sale_start_at,
+                sale_end_at=product.sale_end_at,
+                available=available,
+                functions=[CatalogFunction(f.code, f.label, f.quantity) for f in product.terms.functions],
+            )
+            for product, available in await request.app[appkeys.SHOP].window()
+        ]
+    )
+
+
+async def demo_login(request: web.Request, caller: None, body: DemoLogin) -> BuyerToken:
+    """A buyer's token for anyone: exists only where GATELINE_DEMO_LOGIN names it."""
+    seconds = request.app[appkeys.CONFIG].buyer_token_s
+    buyer_id = f"demo:{body.buyer}"
+    token = request.app[appkeys.TOKENS].issue(Audience.BUYER, buyer_id, seconds=seconds)
+    return BuyerToken(token, buyer_id, seconds)
+
+
+async def create_order(request: web.Request, caller: Caller, body: OrderRequest) -> OfferAnswer:
+    """Hold the units and make the order, once per Idempotency-Key."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        raise Refusal(ErrorCode.IDEMPOTENCY_KEY_REQUIRED)
+    if not 1 <= len(key) <= IDEMPOTENCY_KEY_CHARS_MAX or not _IDEMPOTENCY_KEY.issuperset(key):
+        raise Refusal(ErrorCode.IDEMPOTENCY_KEY_INVALID)
+    request.app[appkeys.BACKLOG].admit()
+    wanted = [WantedLine(item.product_id, item.qty) for item in body.items]
+    payer = _payer(request, caller, body.clientContext)
+    return _offer(await request.app[appkeys.CHECKOUT].create(payer, key, wanted))
+
+
+async def pay_order(request: web.Request, caller: Caller, body: PayRequest) -> OfferAnswer:
+    """Resume payment: a fresh channel and payload."""
+    payer = _payer(request, caller, body.clientContext)
+    return _offer(await request.app[appkeys.CHECKOUT].resume(payer, order_id(request)))
+
+
+async def query_order(request: web.Request, caller: Caller, body: None) -> OrderAnswer:
+    """Ask the provider, settle what it says, answer with the order as it stands."""
+    return _order(await request.app[appkeys.CHECKOUT].query(caller.subject, order_id(request)))
+
+
+async def cancel_order(request: web.Request, caller: Caller, body: None) -> OrderAnswer:
+    """End an unpaid order; its units are free again."""
+    return _order(await request.app[appkeys.CHECKOUT].cancel(caller.subject, order_id(request)))
+
+
+async def get_order(request: web.Request, caller: Caller, body: None) -> OrderAnswer:
+    """One order of the buyer."""
+    return _order(await request.app[appkeys.CHECKOUT].of_buyer(caller.subject, order_id(request)))
+
+
+async def my_orders(request: web.Request, caller: Caller, body: OrdersQuery) -> OrdersAnswer:
+    """The buyer's orders, newest first; an order appears here once it is recorded (tens of milliseconds)."""
+    page = await request.app[appkeys.CHECKOUT].orders_of(caller.subject, body.cursor or _LAST_ID, body.limit)
+    last = page[-1].order_id if len(page) == body.limit else None
+    return OrdersAnswer([_order(order) for order in page], last)
+
+
+async def my_tickets(request: web.Request, caller: Caller, body: None) -> TicketsAnswer:
+    """The buyer's tickets, newest first, with what is left on them right now."""
+    owned = await request.app[appkeys.WALLET].of_buyer(caller.subject)
+    return TicketsAnswer([ticket_answer(ticket) for ticket in owned])
+
+
+async def show_qr(request: web.Request, caller: Caller, body: QrQuery) -> QrAnswer:
+    """A fresh, short-lived, encrypted QR token for the buyer's own ticket."""
+    shown = await request.app[appkeys.WALLET].show(ticket_code(request), caller.subject)
+    draw = {"svg": draw_svg, "png": draw_png}.get(body.image)
+    return QrAnswer(
+        qr_token=shown.token,
+        qr_image=draw(shown.token) if draw is not None else None,
+        jti=shown.jti,
+        issued_at=from_unix_ms(shown.issued_at_ms),
+        expires_at=from_unix_ms(shown.expires_at_ms),
+        valid_for_seconds=(shown.expires_at_ms - shown.issued_at_ms) // 1000,
+    )
+
+
+def ticket_answer(ticket: Ticket) -> TicketAnswer:
+    """A ticket as clients see it."""
+    return TicketAnswer(
+        ticket_code=ticket.code,
+        order_id=ticket.order_id,
+        product=TicketProduct(ticket.product_id, ticket.product_name),
+        status=ticket.status.value,
+        valid_from=ticket.valid_from,
+        valid_until=ticket.valid_until,
+        entitlements=list(ticket.entitlements),
+    )
+
+
+def from_unix_ms(unix_ms: int) -> datetime:
+    """Unix milliseconds as a time in UTC, exactly."""
+    return datetime.fromtimestamp(unix_ms // 1000, UTC).replace(microsecond=unix_ms % 1000 * 1000)
+
+
+def _payer(request: web.Request, caller: Caller, context: ClientContext) -> Payer:
+    return Payer(caller.subject, request.headers.get("User-Agent", ""), context)
+
+
+def _offer(offer: Offer) -> OfferAnswer:
+    payment = offer.payment
+    return OfferAnswer(
+        order_id=offer.order.order_id,
+        status=offer.order.status.value,
+        total_fen=offer.order.total_fen,
+        expires_at=offer.order.expires_at,
+        channel=None if payment is None else payment.channel.value,
+        payPayload=None if payment is None else payment.pay_payload,
+    )
+
+
+def _order(order: Order) -> OrderAnswer:
+    return OrderAnswer(
+        order_id=order.order_id,
+        status=order.status.value,
+        total_fen=order.total_fen,
+        created_at=order.created_at,
+        expires_at=order.expires_at,
+        items=[
+            OrderLineAnswer(line.product_id, line.terms.name, line.qty, line.unit_price_fen)
+            for line in order.lines
+        ],
+    )

@@ -1,0 +1,105 @@
+"""From a refusal to an answer: one shape for every error, and no stack trace ever leaves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+from uuid import uuid4
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from server.domain.errors import ErrorCode, Refusal
+from server.telemetry import REQUEST_SECONDS, REQUESTS
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+RETRY_AFTER_S: Final = "1"  # a full queue is empty after half a second
+_log: Final = structlog.get_logger("http")
+# Routes that are asked so often that a line for each success would only cost: still there at level debug.
+_QUIET: Final = frozenset({"/venue/scan", "/healthz", "/readyz", "/metrics"})
+_BY_STATUS: Final = {
+    404: ErrorCode.NOT_FOUND,
+    405: ErrorCode.METHOD_NOT_ALLOWED,
+    413: ErrorCode.BODY_TOO_LARGE,
+}
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """Every error. Some codes add fields of their own (`product_id`, `available`, `status`)."""
+
+    code: str
+    message: str
+    request_id: str
+
+
+def error_response(refusal: Refusal, request_id: str) -> web.Response:
+    """The refusal as JSON; a transient one says when to come back."""
+    body: dict[str, Any] = {
+        "code": refusal.code.name,
+        "message": refusal.message,
+        "request_id": request_id,
+        **refusal.detail,
+    }
+    response = web.Response(
+        status=refusal.code.status, body=msgspec.json.encode(body), content_type="application/json"
+    )
+    if refusal.code.status == 503:
+        response.headers["Retry-After"] = RETRY_AFTER_S
+    if refusal.code.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+@web.middleware
+async def answer_everything(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Gives every request an id, turns whatever goes wrong into a stable error, and counts and logs the outcome."""
+    started = time.perf_counter()
+    request_id = _request_id(request)
+    with structlog.contextvars.bound_contextvars(request_id=request_id):
+        response = await _respond(request, handler, request_id)
+        seconds = time.perf_counter() - started
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource is not None else "unknown"
+        REQUESTS.labels(request.method, route, str(response.status)).inc()
+        REQUEST_SECONDS.labels(route).observe(seconds)
+        log = _log.debug if route in _QUIET and response.status < 400 else _log.info
+        log(
+            "request",
+            method=request.method,
+            route=route,
+            status=response.status,
+            ms=round(seconds * 1000, 2),
+        )
+    if not response.prepared:
+        response.headers["X-Request-Id"] = request_id
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+async def _respond(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Refusal as refusal:
+        return error_response(refusal, request_id)
+    except web.HTTPException as answer:
+        if answer.status < 400:
+            return answer
+        mapped = Refusal(_BY_STATUS.get(answer.status, ErrorCode.BAD_REQUEST))
+        response = error_response(mapped, request_id)
+        if "Allow" in answer.headers:
+            response.headers["Allow"] = answer.headers["Allow"]
+        return response
+    except Exception:
+        _log.exception("request_failed")
+        return error_response(Refusal(ErrorCode.INTERNAL), request_id)
+
+
+def _request_id(request: web.Request) -> str:
+    """The caller's X-Request-Id if it is a plain one, else a new one."""
+    given = request.headers.get("X-Request-Id", "")
+    if 8 <= len(given) <= 64 and given.isascii() and given.replace("-", "").isalnum():
+        return given
+    return uuid4().hex

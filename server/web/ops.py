@@ -1,0 +1,86 @@
+"""What the operators of the service ask: alive, fit to serve, metrics; and the API's own description."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from server.domain.errors import Refusal
+from server.store import outbox, redemptions
+from server.telemetry import OUTBOX_WAITING, render_metrics
+from server.web import appkeys
+
+OUTBOX_LATE_S = 5.0  # normally under 0.1 s: past this nobody publishes
+
+
+class Health(msgspec.Struct, frozen=True):
+    status: Literal["alive"]
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """`ready`; `degraded`: gates work, with the reasons listed; `unready` (503): scans cannot be judged here."""
+
+    status: Literal["ready", "degraded", "unready"]
+    reasons: list[str]
+    flusher_lag_s: float
+    stream_entries: int
+    outbox_waiting: int | None
+    dead_letters: int | None
+
+
+async def healthz(request: web.Request, caller: None, body: None) -> Health:
+    """The process answers."""
+    return Health("alive")
+
+
+async def readyz(request: web.Request, caller: None, body: None) -> web.Response:
+    """Whether gates can be served here, and what is wrong. Postgres away only degrades: scans go on without it."""
+    backlog = request.app[appkeys.BACKLOG]
+    seen = backlog.seen
+    fatal = []
+    if not seen.redis_up:
+        fatal.append("REDIS_UNAVAILABLE")
+    elif not seen.open:
+        fatal.append("GATE_CLOSED")
+    if backlog.full():
+        fatal.append("BACKLOG_FULL")
+    if not request.app[appkeys.DIRECTORY].loaded:
+        fatal.append("CATALOG_NOT_LOADED")
+    minor = []
+    waiting = letters = None
+    try:
+        async with request.app[appkeys.DATABASE].connection() as connection:
+            waiting, oldest_s = await outbox.backlog(connection)
+            letters = await redemptions.count_dead_letters(connection)
+        OUTBOX_WAITING.set(waiting)
+        if oldest_s > OUTBOX_LATE_S:
+            minor.append("OUTBOX_LATE")
+        if letters:
+            minor.append("DEAD_LETTERS")
+    except Refusal as refusal:
+        minor.append(refusal.code.name)
+    answer = Readiness(
+        "unready" if fatal else "degraded" if minor else "ready",
+        fatal + minor,
+        round(seen.lag_s, 3),
+        seen.entries,
+        waiting,
+        letters,
+    )
+    return web.Response(
+        status=503 if fatal else 200, body=msgspec.json.encode(answer), content_type="application/json"
+    )
+
+
+async def metrics(request: web.Request, caller: None, body: None) -> web.Response:
+    """Prometheus text, of all processes that serve this address."""
+    text = render_metrics(request.app[appkeys.METRICS])
+    return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def openapi_document(request: web.Request, caller: None, body: None) -> web.Response:
+    """The OpenAPI 3.0.3 document of this very server."""
+    return web.Response(body=request.app[appkeys.OPENAPI], content_type="application/json")

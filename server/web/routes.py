@@ -1,0 +1,136 @@
+"""The one table of the HTTP contract: method, path, handler, who may call, request and response.
+
+Requests are decoded by the structs of this table, answers are encoded from them, and the OpenAPI document is made from
+them. A newcomer reads this file to know what the server does.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from server.domain.errors import ErrorCode as E
+from server.web import buyer, gate, ops, reports, webhooks
+
+
+class Access(enum.Enum):
+    """Who may call, shown by the kind of their bearer token."""
+
+    ALL = "all"
+    BUYER = "buyer"
+    OPERATOR = "operator"
+    OWNER_OR_OPERATOR = "owner or operator"
+    ANALYST = "analyst"
+    GATEWAY = "gateway"  # no token: the body is signed
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """One endpoint. `errors`: beside those that follow from `access` and `body`."""
+
+    method: str
+    path: str
+    handler: Callable[..., Any]
+    access: Access = Access.ALL
+    body: type[Any] | None = None  # JSON body
+    body_required: bool = True
+    query: type[Any] | None = None
+    answer: type[Any] | None = None  # None: not JSON, or (readyz) with a status of its own
+    status: int = 200
+    errors: tuple[E, ...] = ()
+    demo_only: bool = False
+
+
+_RECORD: Final = (E.POSTGRES_UNAVAILABLE,)
+_GATE: Final = (E.OVERLOADED, E.BACKLOG_FULL, E.GATE_CLOSED, E.REDIS_UNAVAILABLE, E.NOT_ACKNOWLEDGED)
+_PAY: Final = (E.ORDER_NOT_FOUND, E.GATEWAY_UNAVAILABLE, E.REDIS_UNAVAILABLE, *_RECORD)
+_MISMATCH: Final = (E.AMOUNT_MISMATCH, E.TRANSACTION_CONFLICT, E.NOT_RECORDED_YET)
+_TOKEN: Final = (E.QR_MALFORMED, E.QR_TAMPERED, E.QR_EXPIRED, E.QR_UNKNOWN_KEY)
+
+ROUTES: Final[tuple[Route, ...]] = (
+    Route(
+        method="GET", path="/catalog", handler=buyer.catalog, answer=buyer.CatalogAnswer,
+        errors=(E.REDIS_UNAVAILABLE, *_RECORD),
+    ),
+    Route(
+        method="POST", path="/auth/demo/login", handler=buyer.demo_login, body=buyer.DemoLogin, body_required=False,
+        answer=buyer.BuyerToken, demo_only=True,
+    ),
+    Route(
+        method="POST", path="/orders", handler=buyer.create_order, access=Access.BUYER, body=buyer.OrderRequest,
+        answer=buyer.OfferAnswer, status=201,
+        errors=(
+            E.IDEMPOTENCY_KEY_REQUIRED, E.IDEMPOTENCY_KEY_INVALID, E.IDEMPOTENCY_CONFLICT, E.PRODUCT_NOT_FOUND,
+            E.PRODUCT_INACTIVE, E.SOLD_OUT, *_GATE, *_PAY,
+        ),
+    ),
+    Route(
+        method="GET", path="/orders/{order_id}", handler=buyer.get_order, access=Access.BUYER,
+        answer=buyer.OrderAnswer, errors=(E.ORDER_NOT_FOUND, E.REDIS_UNAVAILABLE, *_RECORD),
+    ),
+    Route(
+        method="POST", path="/orders/{order_id}/pay", handler=buyer.pay_order, access=Access.BUYER,
+        body=buyer.PayRequest, body_required=False, answer=buyer.OfferAnswer,
+        errors=(E.ORDER_NOT_PAYABLE, *_PAY),
+    ),
+    Route(
+        method="POST", path="/orders/{order_id}/query", handler=buyer.query_order, access=Access.BUYER,
+        answer=buyer.OrderAnswer, errors=(*_MISMATCH, *_PAY),
+    ),
+    Route(
+        method="POST", path="/orders/{order_id}/cancel", handler=buyer.cancel_order, access=Access.BUYER,
+        answer=buyer.OrderAnswer,
+        errors=(E.ORDER_NOT_FOUND, E.ORDER_NOT_CANCELLABLE, E.NOT_RECORDED_YET, E.REDIS_UNAVAILABLE, *_RECORD),
+    ),
+    Route(
+        method="GET", path="/my/orders", handler=buyer.my_orders, access=Access.BUYER, query=buyer.OrdersQuery,
+        answer=buyer.OrdersAnswer, errors=_RECORD,
+    ),
+    Route(
+        method="GET", path="/my/tickets", handler=buyer.my_tickets, access=Access.BUYER,
+        answer=buyer.TicketsAnswer, errors=_RECORD,
+    ),
+    Route(
+        method="POST", path="/payments/notify", handler=webhooks.notify, access=Access.GATEWAY,
+        answer=webhooks.NotifyAnswer, errors=(E.ORDER_NOT_FOUND, E.REDIS_UNAVAILABLE, *_MISMATCH, *_RECORD),
+    ),
+    Route(
+        method="POST", path="/qr/decrypt", handler=gate.decrypt, access=Access.OPERATOR, body=gate.DecryptRequest,
+        answer=gate.DecryptAnswer, errors=(E.TICKET_NOT_FOUND, *_TOKEN, *_RECORD),
+    ),
+    Route(
+        method="POST", path="/qr/{code}", handler=buyer.show_qr, access=Access.BUYER, query=buyer.QrQuery,
+        answer=buyer.QrAnswer, errors=(E.TICKET_NOT_FOUND, E.TICKET_NOT_USABLE, *_RECORD),
+    ),
+    Route(
+        method="GET", path="/qr/{code}/info", handler=gate.ticket_info, access=Access.OWNER_OR_OPERATOR,
+        answer=buyer.TicketAnswer, errors=(E.TICKET_NOT_FOUND, *_RECORD),
+    ),
+    Route(
+        method="POST", path="/operators/login", handler=gate.login, body=gate.Login, answer=gate.OperatorToken,
+        errors=(E.LOGIN_FAILED, E.OVERLOADED, *_RECORD),
+    ),
+    Route(
+        method="GET", path="/venue", handler=gate.venues, access=Access.OPERATOR, answer=gate.VenuesAnswer,
+        errors=_RECORD,
+    ),
+    Route(
+        method="POST", path="/venue/scan", handler=gate.scan, access=Access.OPERATOR, body=gate.ScanRequest,
+        answer=gate.ScanAnswer, errors=(E.SCAN_ID_CONFLICT, E.NOT_RECORDED_YET, *_GATE, *_RECORD),
+    ),
+    Route(
+        method="GET", path="/reports/redemptions", handler=reports.redemptions, access=Access.ANALYST,
+        query=reports.RedemptionsQuery, answer=reports.RedemptionsAnswer,
+        errors=(E.INVALID_RANGE, E.INVALID_CURSOR, *_RECORD),
+    ),
+    Route(
+        method="GET", path="/reports/summary", handler=reports.summary, access=Access.ANALYST,
+        query=reports.WindowQuery, answer=reports.SummaryAnswer, errors=(E.INVALID_RANGE, *_RECORD),
+    ),
+    Route(method="GET", path="/healthz", handler=ops.healthz, answer=ops.Health),
+    Route(method="GET", path="/readyz", handler=ops.readyz),
+    Route(method="GET", path="/metrics", handler=ops.metrics),
+    Route(method="GET", path="/openapi/openapi.json", handler=ops.openapi_document),
+)  # fmt: skip

@@ -1,0 +1,41 @@
+"""What payment gateways tell us."""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+import msgspec
+from aiohttp import web
+
+from server.domain.errors import ErrorCode, Refusal
+from server.domain.payments import Settled
+from server.hosted import signing
+from server.hosted.gateway import Notification
+from server.telemetry import SETTLEMENTS
+from server.web import appkeys
+from server.web.body import decode
+
+
+class NotifyAnswer(msgspec.Struct, frozen=True):
+    """What became of the payment: the same for a repeated notification."""
+
+    order_id: str
+    gateway_txn_id: str
+    result: Literal["PAID", "PENDING", "REFUND_REQUIRED"]
+
+
+async def notify(request: web.Request, caller: None, body: None) -> NotifyAnswer:
+    """A signed notification of the generic gateway; the signature covers the raw bytes, so it is checked first."""
+    raw = await request.read()
+    secrets = request.app[appkeys.CONFIG].gateway_secrets
+    if not signing.holds(secrets, request.headers, raw, int(time.time())):
+        SETTLEMENTS.labels("unverified", "SIGNATURE_INVALID").inc()
+        raise Refusal(ErrorCode.SIGNATURE_INVALID)
+    notification = decode(raw, Notification)
+    settled = await request.app[appkeys.SETTLEMENT].settle(notification.news())
+    if settled is Settled.AMOUNT_MISMATCH:
+        raise Refusal(ErrorCode.AMOUNT_MISMATCH)
+    if settled is Settled.TRANSACTION_CONFLICT:
+        raise Refusal(ErrorCode.TRANSACTION_CONFLICT)
+    return NotifyAnswer(notification.order_id, notification.gateway_txn_id, settled.value)

@@ -267,7 +267,7 @@ async def test_no_one_comes_in_without_the_password(
         guest.ping()
     with pytest.raises(asyncpg.InvalidPasswordError):
         await asyncpg.connect(postgres.url, password="wrong", timeout=5)
-    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError, match="no pg_hba[.]conf entry"):
+    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError, match=r"no pg_hba[.]conf entry"):
         await asyncpg.connect(postgres.url, user="postgres", timeout=5)
 
 

@@ -122,7 +122,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 # With version, level, mask and length fixed, each module of a QR code is a sum (exclusive or) of bits of the
 # data and a constant: Reed-Solomon is linear, placing moves bits, masking and the patterns are the constant.
 # So what each byte of data adds to the code is a table of 256 whole codes, as integers of 33 * 33 bits, made
-# once, and a token is 62 look-ups. The constant comes from one code that segno makes; tests hold the sum to
+# once, and a token is 64 look-ups. The constant comes from one code that segno makes; tests hold the sum to
 # segno's codes. All figures are those of ISO/IEC 18004 for version 4, level M.
 
 _SIDE: Final = 33
@@ -149,18 +149,21 @@ def _token_rows(token: str) -> list[str]:
 
 
 def _token_data(token: str) -> bytes:
-    """Write a token as the code's 64 data bytes: mode, length, characters, terminator and padding."""
+    """Write a token's characters where they stand in the code's 64 data bytes.
+
+    The rest of the bytes (mode, length, padding) is alike in all tokens, so it is left to the constant.
+    """
     if len(token) != TOKEN_CHARS:
         raise ValueError(f"a token is {TOKEN_CHARS} characters of base32, not {len(token)}")
-    bits = 0b0010 << 9 | TOKEN_CHARS
+    bits = 0
     try:
         for place in range(0, TOKEN_CHARS - 1, 2):
             bits = bits << 11 | _PAIRS[token[place : place + 2]]
         bits = bits << 6 | _VALUES[token[-1]]
     except KeyError:
         raise ValueError(f"a token is {TOKEN_CHARS} characters of base32") from None
-    # Four zeros end the text, which comes to 62 bytes; two bytes of padding fill the code.
-    return (bits << 20 | 0xEC11).to_bytes(_BLOCKS * _BLOCK_DATA_BYTES, "big")
+    # After the text come four bits that end it, and two bytes of padding.
+    return (bits << 20).to_bytes(_BLOCKS * _BLOCK_DATA_BYTES, "big")
 
 
 def _times(left: int, right: int) -> int:

@@ -249,7 +249,7 @@ SETTINGS: tuple[Setting, ...] = (
         "keys of the bearer tokens; the first signs, all are accepted",
     ),
     Setting(
-        "GATELINE_GATEWAY_STRONGS",
+        "GATELINE_GATEWAY_SECRETS",
         "gateway_secrets",
         None,
         _secrets,

@@ -1,0 +1,173 @@
+"""What the tests stand on: a real Valkey and a real Postgres, a fresh database for each test, and real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
+from redis.asyncio import Redis
+
+from server import config as configuration
+from server.app import Parts, build_app, build_jobs, open_parts
+from server.config import Config
+from server.dev.embedded import EmbeddedPostgres, EmbeddedServers, embedded
+from server.store.migrate import migrate
+from server.store.pool import Database
+
+from tests.road import Road
+
+TEMPLATE = "gateline_template"
+
+
+def key() -> str:
+    """A fresh secret of 32 bytes, as the environment spells it."""
+    return base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServers]:
+    """One Valkey and one Postgres for all tests (without fsync: tests that need it start their own)."""
+    with embedded(
+        tmp_path_factory.mktemp("servers"),
+        need_valkey=True,
+        need_postgres=True,
+        appendfsync="always",
+        postgres_settings={"fsync": "off", "max_connections": "200"},
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def template(servers: EmbeddedServers) -> str:
+    """A database with all migrations, cloned for each test."""
+    assert servers.database_url is not None
+    admin = await asyncpg.connect(servers.database_url)
+    await admin.execute(f"CREATE DATABASE {TEMPLATE}")
+    await admin.close()
+    database = Database(database_named(servers.database_url, TEMPLATE), size_max=1)
+    await migrate(database)
+    await database.close()
+    return TEMPLATE
+
+
+def database_named(url: str, name: str) -> str:
+    """The address of another database of the same server."""
+    head, _, _ = url.rpartition("/")
+    return f"{head}/{name}"
+
+
+@pytest.fixture
+async def database_url(servers: EmbeddedServers, template: str) -> AsyncIterator[str]:
+    """A fresh, migrated, empty database."""
+    assert servers.database_url is not None
+    name = f"test_{secrets.token_hex(6)}"
+    admin = await asyncpg.connect(servers.database_url)
+    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield database_named(servers.database_url, name)
+    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await admin.close()
+
+
+@pytest.fixture
+async def redis_url(servers: EmbeddedServers) -> str:
+    """An empty Valkey."""
+    assert servers.redis_url is not None
+    async with Redis.from_url(servers.redis_url) as redis:
+        await redis.flushall()
+    return servers.redis_url
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """A plain client of the same Valkey, for looking behind the server's back."""
+    async with Redis.from_url(redis_url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+async def pg(database_url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """A plain connection to the same database, for looking behind the server's back."""
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def environment(redis_url: str, database_url: str, tmp_path: Path) -> dict[str, str]:
+    """A complete environment of a server on the test's own databases."""
+    return {
+        "REDIS_URL": redis_url,
+        "DATABASE_URL": database_url,
+        "GATELINE_PORT": "0",
+        "GATELINE_DATA_DIR": str(tmp_path / "data"),
+        "GATELINE_QR_KEYS": f"1:{key()}",
+        "GATELINE_JWT_KEYS": f"k1:{key()}",
+        "GATELINE_GATEWAY_SECRETS": key(),
+        "GATELINE_GATEWAY_URL": "http://127.0.0.1:9",
+        "GATELINE_DEMO_LOGIN": "1",
+        "GATELINE_LOG_LEVEL": "error",
+    }
+
+
+@pytest.fixture
+def config(environment: dict[str, str]) -> Config:
+    """The same, validated."""
+    return configuration.load(environment)
+
+
+Serve = Callable[..., Awaitable[Road]]
+
+
+@pytest.fixture
+async def serve(config: Config) -> AsyncIterator[Serve]:
+    """Starts servers in this process, with real HTTP on loopback: `await serve(jobs=True, hold_s=1)`."""
+    running: list[tuple[TestServer, Any, ClientSession]] = []
+
+    async def start(*, jobs: bool = True, **changes: Any) -> Road:
+        import msgspec
+
+        changed = msgspec.structs.replace(config, **changes)
+        opening = open_parts(changed)
+        parts: Parts = await opening.__aenter__()
+        app: web.Application = build_app(parts, jobs=build_jobs(parts) if jobs else None)
+        server = TestServer(app)
+        await server.start_server()
+        session = ClientSession(base_url=server.make_url("/"))
+        running.append((server, opening, session))
+        road = Road(session, changed, parts)
+        if jobs:
+            await road.until_ready()
+        return road
+
+    yield start
+    for server, opening, session in reversed(running):
+        await session.close()
+        await server.close()
+        await opening.__aexit__(None, None, None)
+
+
+@pytest.fixture
+async def road(serve: Serve) -> Road:
+    """A server with jobs, ready, on an empty database."""
+    return await serve()
+
+
+def embedded_postgres(servers: EmbeddedServers) -> EmbeddedPostgres:
+    """The Postgres of the session."""
+    assert servers.postgres is not None
+    return servers.postgres
+
+
+async def eventually(probe: Callable[[], Awaitable[bool]], *, seconds: float = 5.0) -> None:
+    """Wait until the probe is true; fails after the time."""
+    async with asyncio.timeout(seconds):
+        while not await probe():
+            await asyncio.sleep(0.02)

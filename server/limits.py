@@ -61,6 +61,7 @@ SCAN_BATCH_MAX = 256  # scans of one script call: about 5 ms of Redis, so other 
 SCAN_CALLS_IN_FLIGHT_MAX = 2  # a shard's calls under way: one is being judged while the next is being written
 PASSWORD_HASHES_AT_ONCE_MAX = 2  # Argon2id takes 19 MiB and 50 ms each
 FLUSH_BATCH_MAX = 2_000  # stream entries of one transaction: ~30 ms, so a crash repeats little
+FLUSH_WAIT_S = 0.25  # an idle flusher looks up so often, to see that it is to stop
 FLUSH_LINGER_S = (
     0.02  # wait so long after the first entry, so that a busy stream is written in larger batches
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
@@ -21,7 +22,7 @@ from server.config import Config
 from server.dev.embedded import EmbeddedPostgres, EmbeddedServers, embedded
 from server.store.migrate import migrate
 from server.store.pool import Database
-
+from server.web import appkeys
 from tests.road import Road
 
 TEMPLATE = "gateline_template"
@@ -132,8 +133,6 @@ async def serve(config: Config) -> AsyncIterator[Serve]:
     running: list[tuple[TestServer, Any, ClientSession]] = []
 
     async def start(*, jobs: bool = True, **changes: Any) -> Road:
-        import msgspec
-
         changed = msgspec.structs.replace(config, **changes)
         opening = open_parts(changed)
         parts: Parts = await opening.__aenter__()
@@ -142,7 +141,7 @@ async def serve(config: Config) -> AsyncIterator[Serve]:
         await server.start_server()
         session = ClientSession(base_url=server.make_url("/"))
         running.append((server, opening, session))
-        road = Road(session, changed, parts)
+        road = Road(session, changed, parts, app[appkeys.BACKLOG])
         if jobs:
             await road.until_ready()
         return road

@@ -17,6 +17,7 @@ from server.config import Config
 from server.domain.catalog import Entitlement, Product, ProductStatus, Role, Terms, Venue
 from server.domain.passwords import hash_password
 from server.hosted import signing
+from server.hot.backlog import Backlog
 from server.store import catalog, outbox
 from server.store.outbox import Kind, Message
 from server.web.auth import Audience
@@ -39,10 +40,11 @@ class Answer:
 class Road:
     """A server and the ways of using it."""
 
-    def __init__(self, session: ClientSession, config: Config, parts: Parts) -> None:
+    def __init__(self, session: ClientSession, config: Config, parts: Parts, backlog: Backlog) -> None:
         self.session = session
         self.config = config
         self.parts = parts
+        self.backlog = backlog
         self._tokens: dict[str, str] = {}
 
     async def call(self, method: str, path: str, **options: Any) -> Answer:
@@ -57,6 +59,7 @@ class Road:
         async with asyncio.timeout(seconds):
             while (await self.call("GET", "/readyz")).status != 200:
                 await asyncio.sleep(0.02)
+                await self.backlog.look()
 
     # --- setting the scene, straight in the record ---------------------------------------------------------
 

@@ -21,7 +21,7 @@ from server.flows.settle import settle_free
 from server.hot import keys
 from server.hot.stock import read_order
 from server.hot.stream import ORIGIN, Entry, Streams
-from server.limits import FLUSH_BATCH_MAX, FLUSH_LINGER_S, GUARD_POLL_S
+from server.limits import FLUSH_BATCH_MAX, FLUSH_LINGER_S, FLUSH_WAIT_S, GUARD_POLL_S
 from server.store import orders, outbox, redemptions
 from server.store.locks import join_unless_loading
 from server.store.outbox import Kind, Message
@@ -55,7 +55,7 @@ class Flusher:
 
     async def step(self, stream: str) -> None:
         """One round: wait for entries, give them a moment to gather, write them."""
-        if await self._streams.wait(stream, self._last.get(stream, ORIGIN), 1.0):
+        if await self._streams.wait(stream, self._last.get(stream, ORIGIN), FLUSH_WAIT_S):
             await asyncio.sleep(FLUSH_LINGER_S)
             if await self.flush(stream) == 0:
                 await asyncio.sleep(GUARD_POLL_S)  # another process has the stream, or Redis is being loaded

@@ -37,7 +37,7 @@ async def migrate(db: Database) -> list[str]:
         for file in files:
             text = file.read_text(encoding="utf-8")
             if await _apply(connection, file.stem, text, known.get(file.stem)):
-                applied.append(file.stem)  # noqa: PERF401  (each awaits the one before)
+                applied.append(file.stem)
     return applied
 
 

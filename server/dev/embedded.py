@@ -43,12 +43,16 @@ def embedded(
     need_postgres: bool,
     appendfsync: AppendFsync = "always",
     postgres_settings: Mapping[str, str] | None = None,
+    erase: bool = False,
 ) -> Iterator[EmbeddedServers]:
     """Runs the servers that are needed, both starting at once, and stops them at the end.
 
     `data_dir` (a folder, made when missing) survives a restart and may be deleted while nothing runs on it.
     To be entered before the event loop starts, as starting blocks: about a second the first time, a tenth of
     that later.
+
+    `erase` deletes the databases at the end: for tests, since what root keeps may lie outside of a temporary
+    `data_dir` and then outlives it by a day.
 
     Raises EmbeddedServerError when another process uses the folder, or a server does not start.
     """
@@ -57,7 +61,7 @@ def embedded(
     servers = [server for server in (valkey, postgres) if server]
     with ExitStack() as stack:
         for server in servers:
-            stack.callback(server.stop)
+            stack.callback(server.erase if erase else server.stop)
             server.launch()
         for server in servers:
             server.wait_until_ready()

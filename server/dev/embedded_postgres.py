@@ -76,17 +76,6 @@ class EmbeddedPostgres(EmbeddedServer):
             raise EmbeddedServerError("the embedded postgres is not started")
         return f"postgresql://{ROLE}:{self._password}@{HOST}:{self.port}/{DATABASE}"
 
-    def erase(self) -> None:
-        """Stops the server and deletes its data, which as root may lie outside of data_dir."""
-        self.stop()
-        self._data_dir.mkdir(parents=True, exist_ok=True)
-        self._lock.acquire()
-        try:
-            home = self._home = open_home(self._data_dir)
-            home.erase()
-        finally:
-            self._let_go()
-
     def _prepare(self) -> None:
         if self._home:
             self._home.release()
@@ -95,6 +84,10 @@ class EmbeddedPostgres(EmbeddedServer):
         if not self._home.data.exists():
             self._initialize(self._home)
         self._password = (self._home.folder / "password").read_text().strip()
+
+    def _delete_data(self) -> None:
+        self._home = open_home(self._data_dir)
+        self._home.erase()
 
     def _initialize(self, home: PostgresHome) -> None:
         """Makes the cluster with its role and database beside its place, and moves it there once complete."""

@@ -121,6 +121,17 @@ class EmbeddedServer(ABC):
             kill(self._process)
             self._process = None
 
+    def erase(self) -> None:
+        """Stops the server and deletes its data. Raises EmbeddedServerError when another process uses it."""
+        self.stop()
+        if not self._data_dir.exists():
+            return
+        self._lock.acquire()
+        try:
+            self._delete_data()
+        finally:
+            self._let_go()
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -136,6 +147,10 @@ class EmbeddedServer(ABC):
     @abstractmethod
     def _prepare(self) -> None:
         """Makes the folder ready, and ends a server that outlived its owner; the folder is locked."""
+
+    @abstractmethod
+    def _delete_data(self) -> None:
+        """Deletes what `_prepare` made; called with the folder locked, and no server of ours running."""
 
     @abstractmethod
     def _run(self) -> subprocess.Popen[bytes]:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -64,6 +65,11 @@ class EmbeddedValkey(EmbeddedServer):
         with contextlib.suppress(FileNotFoundError, ValueError):
             end_leftover(int(self._pid_file.read_text()), self._config, self.stop_signal)
         self._pid_file.unlink(missing_ok=True)
+
+    def _delete_data(self) -> None:
+        if self._folder.exists():
+            self._prepare()
+            shutil.rmtree(self._folder)
 
     def _run(self) -> subprocess.Popen[bytes]:
         self._write_config()

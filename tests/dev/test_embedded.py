@@ -81,6 +81,10 @@ def stranger(user: int) -> Iterator["subprocess.Popen[bytes]"]:
             other.kill()
 
 
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
 def user_of(pid: int) -> int:
     return Path(f"/proc/{pid}").stat().st_uid
 
@@ -155,6 +159,19 @@ async def test_deleting_the_data_folder_is_a_fresh_start(tmp_path: Path) -> None
                 assert redis_client.incr("seen") == 1
             await ask(servers.postgres, "CREATE TABLE seen ()")
         shutil.rmtree(data_dir)
+
+
+async def test_servers_of_tests_delete_their_data_wherever_it_is(tmp_path: Path, far_root: Path) -> None:
+    before = names_in(far_root)
+    with embedded(
+        tmp_path, need_valkey=True, need_postgres=True, postgres_settings=UNSAFE_BUT_FAST, erase=True
+    ) as servers:
+        assert servers.postgres
+        with pytest.raises(EmbeddedServerError, match="already used"):
+            EmbeddedPostgres(tmp_path).erase()
+        assert await ask(servers.postgres, "SELECT 1") == 1
+    assert names_in(far_root) == before
+    assert names_in(tmp_path) <= {"log", postgres_home.POINTER}
 
 
 async def test_a_stale_pid_file_that_names_a_living_stranger_does_not_hinder_a_start(

@@ -161,8 +161,7 @@ async def test_deleting_the_data_folder_is_a_fresh_start(tmp_path: Path) -> None
         shutil.rmtree(data_dir)
 
 
-async def test_servers_of_tests_delete_their_data_wherever_it_is(tmp_path: Path, far_root: Path) -> None:
-    before = names_in(far_root)
+async def test_servers_of_tests_delete_their_data_wherever_it_is(tmp_path: Path) -> None:
     with embedded(
         tmp_path, need_valkey=True, need_postgres=True, postgres_settings=UNSAFE_BUT_FAST, erase=True
     ) as servers:
@@ -170,7 +169,10 @@ async def test_servers_of_tests_delete_their_data_wherever_it_is(tmp_path: Path,
         with pytest.raises(EmbeddedServerError, match="already used"):
             EmbeddedPostgres(tmp_path).erase()
         assert await ask(servers.postgres, "SELECT 1") == 1
-    assert names_in(far_root) == before
+        home = servers.postgres._home
+        assert home
+        assert home.folder.name in names_in(home.folder.parent)
+    assert home.folder.name not in names_in(home.folder.parent)
     assert names_in(tmp_path) <= {"log", postgres_home.POINTER}
 
 

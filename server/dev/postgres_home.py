@@ -186,6 +186,7 @@ def _binaries_for(account: Account) -> Path:
     if not copy.exists():
         unfinished = copy.with_name(f".{copy.name}.{secrets.token_hex(8)}")
         try:
+            _make_passable(unfinished, 0o755)
             for part in ("lib", "share"):
                 _copy_readable(installed.parent / part, unfinished / part)
             for program in ("initdb", "postgres"):

@@ -544,10 +544,14 @@ def test_root_copies_programs_that_the_account_cannot_run(
     racers = [
         threading.Thread(target=lambda: found.append(postgres_home._binaries_for(account))) for _ in range(2)
     ]
-    for racer in racers:
-        racer.start()
-    for racer in racers:
-        racer.join(60)
+    umask = os.umask(0o077)  # as careful as root may be
+    try:
+        for racer in racers:
+            racer.start()
+        for racer in racers:
+            racer.join(60)
+    finally:
+        os.umask(umask)
     assert len(found) == 2
     assert found[0] == found[1]
     assert found[0].is_relative_to(far_root)

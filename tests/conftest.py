@@ -139,9 +139,10 @@ async def serve(config: Config) -> AsyncIterator[Serve]:
         app: web.Application = build_app(parts, jobs=build_jobs(parts) if jobs else None)
         server = TestServer(app)
         await server.start_server()
-        session = ClientSession(base_url=server.make_url("/"))
+        url = str(server.make_url("/"))
+        session = ClientSession(base_url=url)
         running.append((server, opening, session))
-        road = Road(session, changed, parts, app[appkeys.BACKLOG])
+        road = Road(session, changed, parts, app[appkeys.BACKLOG], url=url, app=app)
         if jobs:
             await road.until_ready()
         return road

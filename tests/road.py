@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
 
 from server.app import Parts
 from server.config import Config
@@ -40,12 +40,29 @@ class Answer:
 class Road:
     """A server and the ways of using it."""
 
-    def __init__(self, session: ClientSession, config: Config, parts: Parts, backlog: Backlog) -> None:
+    def __init__(
+        self,
+        session: ClientSession,
+        config: Config,
+        parts: Parts,
+        backlog: Backlog,
+        *,
+        url: str = "",
+        app: web.Application | None = None,
+    ) -> None:
         self.session = session
         self.config = config
         self.parts = parts
         self.backlog = backlog
+        self.url = url
+        self._app = app
         self._tokens: dict[str, str] = {}
+
+    @property
+    def app(self) -> web.Application:
+        """The application behind the address, when it runs in this process."""
+        assert self._app is not None
+        return self._app
 
     async def call(self, method: str, path: str, **options: Any) -> Answer:
         """One request."""
@@ -216,6 +233,12 @@ class Road:
             headers=await self.gate(gate),
             json={"qr_token": token, "function_code": function, "scan_id": scan_id or uuid4().hex, **more},
         )
+
+    async def alerts(self, name: str) -> float:
+        """How often this alert was raised so far, according to /metrics."""
+        text = (await self.call("GET", "/metrics")).raw.decode()
+        prefix = f'gateline_alerts_total{{alert="{name}"}} '
+        return sum(float(line.removeprefix(prefix)) for line in text.splitlines() if line.startswith(prefix))
 
     async def flushed(self) -> None:
         """Wait until everything that Redis decided is in Postgres, and the other way round."""

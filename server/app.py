@@ -12,7 +12,6 @@ from typing import Final
 
 import aiohttp
 import msgspec
-import structlog
 from aiohttp import web
 from redis.asyncio import Redis
 
@@ -53,7 +52,6 @@ from server.web.routes import ROUTES
 
 VERSION: Final = version("gateline")
 _BULK_CONNECTIONS: Final = 4  # one per job that writes at the same time, and one to spare
-_log: Final = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ async def open_parts(config: Config) -> AsyncIterator[Parts]:
     async with AsyncExitStack() as stack:
         redis = connect(config.redis_url)
         stack.push_async_callback(redis.aclose, close_connection_pool=True)
-        await _verify_ack(redis, config)
+        await verify_ack(redis, config.ack)
         database = Database(config.database_url, size_max=config.postgres_pool)
         stack.push_async_callback(database.close)
         bulk = Database(config.database_url, size_max=_BULK_CONNECTIONS, call_s=POSTGRES_BULK_S_MAX)
@@ -103,13 +101,6 @@ async def open_parts(config: Config) -> AsyncIterator[Parts]:
         timeout = aiohttp.ClientTimeout(total=GATEWAY_CALL_S_MAX)
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
         yield _assemble(config, redis, database, bulk, session)
-
-
-async def _verify_ack(redis: Redis, config: Config) -> None:
-    try:
-        await verify_ack(redis, config.ack)
-    except (OSError, aiohttp.ClientError, TimeoutError) as fault:
-        _log.warning("ack_not_verified", ack=config.ack.value, reason=type(fault).__name__)
 
 
 def _assemble(

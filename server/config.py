@@ -67,6 +67,7 @@ class Setting(NamedTuple):
     read: Callable[[str], Any]
     legal: str
     meaning: str
+    absent: Any = ()  # stands in for what must be given, where it is not needed
 
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
@@ -263,6 +264,7 @@ SETTINGS: tuple[Setting, ...] = (
         _url("http", "https"),
         "http:// or https:// address",
         "the hosted cashier of the payment gateway",
+        absent="",
     ),
     Setting(
         "GATELINE_DEMO_LOGIN",
@@ -307,8 +309,11 @@ SETTINGS: tuple[Setting, ...] = (
 )
 
 
-def load(environment: Mapping[str, str]) -> Config:
+def load(environment: Mapping[str, str], *, serving: bool = True) -> Config:
     """Read and validate the whole environment.
+
+    `serving` False: for a command that neither issues nor verifies anything, so that secrets may be missing (they are
+    then empty).
 
     Raises ConfigError naming every faulty or missing setting, with its legal range; never with its value, which may be
     a secret. A name that begins with GATELINE_ and is not known is a fault: it is most likely misspelt.
@@ -317,6 +322,9 @@ def load(environment: Mapping[str, str]) -> Config:
     faults = []
     for setting in SETTINGS:
         text = environment.get(setting.env, setting.default)
+        if text is None and not serving:
+            values[setting.field] = setting.absent
+            continue
         if text is None:
             faults.append(f"{setting.env} is missing: {setting.meaning}. Legal: {setting.legal}.")
             continue

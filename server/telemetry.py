@@ -1,7 +1,8 @@
 """Logs, metrics and alerts: what the operators of the service see.
 
 Logs are JSON lines on standard error. Metrics are Prometheus; the processes of one address keep them in one folder, so
-that whichever is scraped answers for all. No secret, token, QR or signature is ever passed to either.
+that whichever is scraped answers for all (PROMETHEUS_MULTIPROC_DIR, named by the command line before this is imported:
+the library chooses its storage at import). No secret, token, QR or signature is ever passed to either.
 """
 
 from __future__ import annotations
@@ -95,15 +96,13 @@ def configure_logging(level: str) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
 
 
-def share_metrics(folder: Path) -> None:
-    """Keep this process's metrics in `folder`, together with all processes of the same address.
+def forget_dead_processes(folder: Path) -> None:
+    """Begin the metrics of `folder` at zero when no process that counted in it is alive any more.
 
-    To be called before this module's metrics are first used. Leftovers are removed when no process of theirs is alive,
-    so that a restart of the whole service begins at zero, which Prometheus takes as a counter reset.
+    Prometheus takes that as a counter reset. As long as one process lives, the counts of those that ended stay.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     files = list(folder.glob("*.db"))
-    if not any(_alive(int(file.stem.rpartition("_")[2])) for file in files):
+    if not any(_alive(int(file.stem.rpartition("_")[2])) for file in files if file.stem[-1].isdigit()):
         for file in files:
             file.unlink(missing_ok=True)
 

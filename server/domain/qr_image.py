@@ -1,16 +1,13 @@
 """Draws QR codes as data URIs: pure functions from text to a picture.
 
 Each open ticket is drawn anew every minute, on the event loop that also answers scans, so the time matters.
-With `t = "A2" * 43 + "A"`, `a = dict(error="m", boost_error=False, micro=False)` and `b = dict(a, version=4,
-mask=0)`, drawing a token costs, in one run of `python -m timeit -s "<the names above, and imports>"
-"<statement>"`:
+Ratios of one run of `python -m bench.qr_drawing`:
 
-    draw_svg(t)                                              1
-    draw_png(t)                                              0.9
-    _svg([... for row in segno.make(t, **b).matrix])        17
-    segno.make(t, **b).svg_data_uri(border=4)               24
-    segno.make(t, **b).png_data_uri(border=4, scale=8)      52
-    segno.make(t, **a).svg_data_uri(border=4)               79  (segno tries and weighs eight masks)
+    draw_svg                                       1
+    draw_png                                       0.9
+    segno, version and mask fixed, as SVG URI     24
+    segno, version and mask fixed, as PNG URI     52
+    segno's defaults, as SVG URI                  79  (segno tries and weighs eight masks)
 
 So a token, whose version, mask and length are fixed, is encoded here, by tables: see `_token_rows`. It would
 be wrong to keep if tokens came in several lengths. Other texts are drawn seldom, and segno encodes them.

@@ -79,13 +79,19 @@ class Jobs:
 
     async def _forever(self, name: str, step: Callable[[], Awaitable[object]], pause_s: float) -> None:
         retry_s = RETRY_S_MIN
+        waiting_for: str | None = None
         while not self._stopping.is_set():
             wait_s = pause_s
             try:
                 await step()
                 retry_s = RETRY_S_MIN
+                if waiting_for is not None:
+                    _log.warning("job_goes_on", job=name)
+                    waiting_for = None
             except Refusal as refusal:
-                _log.warning("job_waits", job=name, code=refusal.code.name)
+                if waiting_for != refusal.code.name:  # once per outage, not once per try
+                    waiting_for = refusal.code.name
+                    _log.warning("job_waits", job=name, code=waiting_for)
                 wait_s = retry_s * _jitter.uniform(0.5, 1.0)
                 retry_s = min(retry_s * 2, RETRY_S_MAX)
             except Exception as fault:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Final
 
 from server.store.pool import Connection, Database
@@ -30,7 +31,7 @@ async def migrate(db: Database) -> list[str]:
         await connection.execute(_Q["lock_migrations"], _LOCK)
         await connection.execute(_Q["create_migrations_table"])
         known = {row["name"]: row["checksum"] for row in await connection.fetch(_Q["applied_migrations"])}
-        files = sorted(MIGRATIONS_DIR.glob("[0-9][0-9][0-9][0-9]_*.sql"))
+        files = _files()
         unknown = known.keys() - {file.stem for file in files}
         if unknown:
             raise MigrationError(f"the database is newer than this checkout: {', '.join(sorted(unknown))}")
@@ -39,6 +40,19 @@ async def migrate(db: Database) -> list[str]:
             if await _apply(connection, file.stem, text, known.get(file.stem)):
                 applied.append(file.stem)
     return applied
+
+
+async def pending(db: Database) -> list[str]:
+    """The migrations of this checkout that the database lacks; nothing is changed."""
+    async with db.connection() as connection:
+        there = await connection.fetchval(_Q["has_migrations_table"])
+        rows = await connection.fetch(_Q["applied_migrations"]) if there else []
+    known = {row["name"] for row in rows}
+    return sorted(file.stem for file in _files() if file.stem not in known)
+
+
+def _files() -> list[Path]:
+    return sorted(MIGRATIONS_DIR.glob("[0-9][0-9][0-9][0-9]_*.sql"))
 
 
 async def _apply(connection: Connection, name: str, text: str, recorded: str | None) -> bool:

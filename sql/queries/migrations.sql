@@ -17,3 +17,7 @@ SELECT name, checksum FROM schema_migrations;
 -- name: record_migration
 -- $1 name, $2 checksum.
 INSERT INTO schema_migrations (name, checksum) VALUES ($1, $2);
+
+-- name: has_migrations_table
+-- Whether any migration was ever applied.
+SELECT to_regclass('schema_migrations') IS NOT NULL;

@@ -1,0 +1,100 @@
+"""The `gateline` command: its words. What they do stands in `commands.py`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from server.config import Config, ConfigError, load
+
+_SERVING: Final = frozenset(
+    {"serve", "work"}
+)  # the commands that need every secret, and that count what they do
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is 0 when it did what it was asked, 1 when not, 2 for a wrong call."""
+    arguments = _parser().parse_args(argv)
+    try:
+        config = load(os.environ, serving=arguments.command in _SERVING)
+    except ConfigError as fault:
+        print(f"gateline: the configuration is not legal:\n{fault}", file=sys.stderr)
+        return 1
+    if arguments.command in _SERVING:
+        _share_metrics(config)
+    # Only now: the metrics library chooses its storage when it is imported.
+    from server.commands import run  # noqa: PLC0415
+
+    return run(arguments, config)
+
+
+def _share_metrics(config: Config) -> None:
+    """The processes of one installation on one machine count together, in files of one folder."""
+    folder = config.data_dir.absolute() / "metrics"
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gateline", description="Sell, issue and redeem tickets.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="show the whole road on embedded servers, then keep serving")
+    demo.add_argument(
+        "--once", action="store_true", help="stop after the road; the last line is one JSON object"
+    )
+    demo.set_defaults(command="demo")
+
+    serve = commands.add_parser("serve", help="serve HTTP")
+    serve.add_argument("--with-jobs", action="store_true", help="run the jobs in the same process")
+    serve.add_argument("--reuse-port", action="store_true", help="share the port with other processes")
+    serve.set_defaults(command="serve")
+
+    commands.add_parser("work", help="run the jobs: flush, publish, expire, reconcile, guard").set_defaults(
+        command="work"
+    )
+    commands.add_parser("migrate", help="bring the database up to this version").set_defaults(
+        command="migrate"
+    )
+    commands.add_parser("rehydrate", help="load Redis from Postgres").set_defaults(command="rehydrate")
+
+    check = commands.add_parser("check", help="hold Redis and Postgres against every invariant")
+    check.add_argument("--json", action="store_true", help="one JSON object instead of the table")
+    check.set_defaults(command="check")
+
+    commands.add_parser("keys", help="print fresh secrets for the environment").set_defaults(command="keys")
+    _catalog_parser(commands)
+    _operator_parser(commands)
+    return parser
+
+
+def _catalog_parser(commands: Any) -> None:
+    catalog = commands.add_parser("catalog", help="products, venues and operators from a file")
+    verbs = catalog.add_subparsers(required=True, metavar="VERB")
+    apply = verbs.add_parser("apply", help="make the catalog what FILE says; what FILE does not name stays")
+    apply.add_argument("file", type=Path, metavar="FILE", help="TOML")
+    apply.add_argument("--dry-run", action="store_true", help="only say what would change")
+    apply.set_defaults(command="catalog_apply")
+
+
+def _operator_parser(commands: Any) -> None:
+    operator = commands.add_parser("operator", help="accounts of gate staff and analysts")
+    verbs = operator.add_subparsers(required=True, metavar="VERB")
+    add = verbs.add_parser("add", help="a new account; the password is asked for")
+    add.add_argument("username")
+    add.add_argument("--role", choices=("gate", "analyst"), default="gate")
+    add.add_argument("--venue", help="where their scans happen when they name no venue")
+    disable = verbs.add_parser("disable", help="no login, and an end to all tokens, within a second")
+    disable.add_argument("username")
+    password = verbs.add_parser("password", help="a new password; ends all tokens, and enables the account")
+    password.add_argument("username")
+    for verb in (add, disable, password):
+        verb.set_defaults(command="operator", verb=verb.prog.rpartition(" ")[2])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

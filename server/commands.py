@@ -1,0 +1,232 @@
+"""What the words of the `gateline` command do."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import getpass
+import os
+import secrets
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+import uvloop
+
+from server.app import Parts, open_parts
+from server.config import Config
+from server.demo import run_demo
+from server.dev.databases import databases
+from server.dev.embedded import EmbeddedServerError
+from server.domain.catalog import Role
+from server.domain.catalog_file import CatalogFileError, parse
+from server.domain.errors import Refusal
+from server.flows import operators
+from server.flows.catalog_apply import CatalogRefused, apply
+from server.flows.catalog_apply import render as render_changes
+from server.flows.operators import OperatorRefused
+from server.hot.connection import AckError
+from server.jobs.check import check, render, report
+from server.service import serve, work
+from server.store.migrate import MigrationError, migrate, pending
+from server.store.pool import Database
+from server.telemetry import configure_logging, forget_dead_processes
+
+_MIGRATION_S_MAX: Final = 600.0  # building an index on a large table
+
+
+class CommandError(Exception):
+    """The command cannot be done; the message says why and what to do."""
+
+
+def run(arguments: argparse.Namespace, config: Config) -> int:
+    """Run one command; the exit status is 0 when it did what it was asked."""
+    try:
+        return _COMMANDS[arguments.command](arguments, config)
+    except Refusal as refusal:
+        return _fail(f"{refusal.code.name}: {refusal.message}")
+    except (
+        CommandError,
+        OperatorRefused,
+        EmbeddedServerError,
+        AckError,
+        MigrationError,
+        OSError,
+        UnicodeDecodeError,
+    ) as fault:
+        return _fail(str(fault))
+    except KeyboardInterrupt:
+        return 130
+
+
+def _fail(message: str) -> int:
+    print(f"gateline: {message}", file=sys.stderr)
+    return 1
+
+
+def _run(main: Coroutine[Any, Any, int | None]) -> int:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main) or 0
+
+
+# --- Running ------------------------------------------------------------------------------------------------
+
+
+def _demo(arguments: argparse.Namespace, config: Config) -> int:
+    return run_demo(os.environ, once=arguments.once)
+
+
+def _serve(arguments: argparse.Namespace, config: Config) -> int:
+    configure_logging(config.log_level)
+    metrics_dir = config.data_dir.absolute() / "metrics"
+    forget_dead_processes(metrics_dir)
+    with databases(config) as named:
+        _run(_schema_is_current(config, named))
+        return _run(
+            serve(
+                named,
+                with_jobs=arguments.with_jobs,
+                reuse_port=arguments.reuse_port,
+                metrics_dir=metrics_dir,
+            )
+        )
+
+
+def _work(arguments: argparse.Namespace, config: Config) -> int:
+    configure_logging(config.log_level)
+    with databases(config) as named:
+        _run(_schema_is_current(config, named))
+        return _run(work(named))
+
+
+async def _schema_is_current(config: Config, named: Config) -> None:
+    """An embedded database is brought up to date; one of the environment only by `gateline migrate`."""
+    database = _database(named)
+    try:
+        if config.database_url is None:
+            await migrate(database)
+        elif missing := await pending(database):
+            raise CommandError(f"the database lacks {', '.join(missing)}: run `gateline migrate` first")
+    finally:
+        await database.close()
+
+
+def _database(config: Config) -> Database:
+    return Database(config.database_url or "", size_max=1, call_s=_MIGRATION_S_MAX)
+
+
+# --- Commands on the databases ------------------------------------------------------------------------------
+
+
+def _migrate(arguments: argparse.Namespace, config: Config) -> int:
+    async def act(named: Config) -> None:
+        database = _database(named)
+        try:
+            applied = await migrate(database)
+        finally:
+            await database.close()
+        print("\n".join(f"applied {name}" for name in applied) or "up to date")
+
+    with databases(config) as named:
+        return _run(act(named))
+
+
+def _on_parts(config: Config, act: Callable[[Parts], Awaitable[int]]) -> int:
+    async def with_parts(named: Config) -> int:
+        await _schema_is_current(config, named)
+        async with open_parts(named) as parts:
+            return await act(parts)
+
+    configure_logging("error")
+    with databases(config) as named:
+        return _run(with_parts(named))
+
+
+def _rehydrate(arguments: argparse.Namespace, config: Config) -> int:
+    async def act(parts: Parts) -> int:
+        await parts.rehydration.rehydrate(_progress_bar)
+        print("Redis is loaded, the gates are open.")
+        return 0
+
+    return _on_parts(config, act)
+
+
+def _progress_bar(what: str, done: int, total: int) -> None:
+    share = done / total if total else 1.0
+    bar = "█" * round(share * 30)
+    end = "\n" if done >= total else ""
+    print(f"\r{what} {bar:<30} {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
+
+
+def _check(arguments: argparse.Namespace, config: Config) -> int:
+    async def act(parts: Parts) -> int:
+        shards = parts.config.shards
+        findings = await check(parts.bulk_database, parts.redis, parts.streams, parts.epochs, shards)
+        print(report(findings) if arguments.json else render(findings))
+        return 1 if any(finding.breaches for finding in findings) else 0
+
+    return _on_parts(config, act)
+
+
+def _catalog_apply(arguments: argparse.Namespace, config: Config) -> int:
+    async def act(parts: Parts) -> int:
+        try:
+            file = parse(arguments.file.read_text(encoding="utf-8"))
+            changes = await apply(parts.bulk_database, parts.stock, file, dry_run=arguments.dry_run)
+        except (CatalogFileError, CatalogRefused) as fault:
+            for each in fault.faults:
+                print(f"{arguments.file}:{each.line}: {each.reason}", file=sys.stderr)
+            return 1
+        print(render_changes(changes, dry_run=arguments.dry_run))
+        return 0
+
+    return _on_parts(config, act)
+
+
+def _operator(arguments: argparse.Namespace, config: Config) -> int:
+    async def act(parts: Parts) -> int:
+        username, db = arguments.username, parts.database
+        if arguments.verb == "disable":
+            await operators.disable(db, username)
+        elif arguments.verb == "password":
+            await operators.set_password(db, username, _ask_password())
+        else:
+            await operators.add(db, username, Role(arguments.role), arguments.venue, _ask_password())
+        print(f"{username}: done")
+        return 0
+
+    return _on_parts(config, act)
+
+
+def _ask_password() -> str:
+    """From the terminal, twice; from a pipe, its first line. Never from the arguments, which others can see."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\n")
+    password = getpass.getpass("Password: ")
+    if getpass.getpass("The same again: ") != password:
+        raise CommandError("the two passwords differ")
+    return password
+
+
+def _keys(arguments: argparse.Namespace, config: Config) -> int:
+    def key() -> str:
+        return base64.b64encode(secrets.token_bytes(32)).decode()
+
+    print(f"GATELINE_QR_KEYS=1:{key()}")
+    print(f"GATELINE_JWT_KEYS=k1:{key()}")
+    print(f"GATELINE_GATEWAY_SECRETS={key()}")
+    return 0
+
+
+_COMMANDS: Final[dict[str, Callable[[argparse.Namespace, Config], int]]] = {
+    "demo": _demo,
+    "serve": _serve,
+    "work": _work,
+    "migrate": _migrate,
+    "rehydrate": _rehydrate,
+    "check": _check,
+    "catalog_apply": _catalog_apply,
+    "operator": _operator,
+    "keys": _keys,
+}

@@ -1,0 +1,76 @@
+"""Running: an HTTP service, the jobs, or both, until told to stop; what was begun is finished first."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from server.app import Parts, build_app, build_jobs, open_parts
+from server.config import Config
+from server.limits import SHUTDOWN_DRAIN_S_MAX
+
+KEEPALIVE_S: Final = 75.0  # longer than the usual 60 s of a load balancer, so that it is the one that closes
+_log: Final = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def listening(
+    parts: Parts, *, with_jobs: bool, reuse_port: bool = False, metrics_dir: Path | None = None
+) -> AsyncIterator[str]:
+    """Serve on the configured address; yields the address, with the port that was really taken.
+
+    At the end: no new connections, running requests are answered, scans are drained, jobs flush. Raises OSError when
+    the address cannot be taken.
+    """
+    app = build_app(parts, metrics_dir=metrics_dir, jobs=build_jobs(parts) if with_jobs else None)
+    runner = web.AppRunner(
+        app, access_log=None, shutdown_timeout=SHUTDOWN_DRAIN_S_MAX / 2, keepalive_timeout=KEEPALIVE_S
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, parts.config.host, parts.config.port, reuse_port=reuse_port)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+async def serve(config: Config, *, with_jobs: bool, reuse_port: bool, metrics_dir: Path) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stopped = _stop_signal()
+    async with (
+        open_parts(config) as parts,
+        listening(parts, with_jobs=with_jobs, reuse_port=reuse_port, metrics_dir=metrics_dir) as address,
+    ):
+        _log.warning("serving", address=address, jobs=with_jobs)
+        await stopped.wait()
+        _log.warning("stopping")
+
+
+async def work(config: Config) -> None:
+    """Run the jobs until SIGTERM or SIGINT."""
+    stopped = _stop_signal()
+    async with open_parts(config) as parts:
+        jobs = build_jobs(parts)
+        running = asyncio.create_task(jobs.run())
+        _log.warning("working")
+        await stopped.wait()
+        _log.warning("stopping")
+        jobs.stop()
+        await running
+
+
+def _stop_signal() -> asyncio.Event:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    return stopped

@@ -42,6 +42,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer
         need_postgres=True,
         appendfsync="always",
         postgres_settings={"fsync": "off", "max_connections": "200"},
+        erase=True,
     ) as running:
         yield running
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -196,7 +196,9 @@ def _add_routes(app: web.Application, *, demo: bool) -> None:
     app[appkeys.OPENAPI] = msgspec.json.encode(describe(app, routes, version=VERSION))
 
 
-def _background(parts: Parts, backlog: Backlog, jobs: Jobs | None):  # type: ignore[no-untyped-def]
+def _background(
+    parts: Parts, backlog: Backlog, jobs: Jobs | None
+) -> Callable[[web.Application], AsyncIterator[None]]:
     """What runs beside the handlers: following the catalog, watching the backlog, and the jobs."""
 
     async def run(app: web.Application) -> AsyncIterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from server.domain.redemption import WHERE_SEPARATOR, Scan, Undecided
@@ -10,6 +10,7 @@ from server.hot import keys
 from server.hot.batcher import Batcher
 from server.hot.scripts import Script, ScriptRunner
 from server.limits import SCAN_REPLAY_S
+from server.telemetry import SCAN_BATCH
 
 REDEEM: Final = Script("redeem")
 
@@ -44,10 +45,11 @@ class Redeemer:
         for batcher in self._batchers:
             await batcher.drain()
 
-    def _judge(self, shard: int):  # type: ignore[no-untyped-def]
+    def _judge(self, shard: int) -> Callable[[Sequence[Scan]], Awaitable[list[str | Undecided]]]:
         epoch, stream = keys.epoch(shard), keys.redemptions(shard)
 
         async def judge(scans: Sequence[Scan]) -> list[str | Undecided]:
+            SCAN_BATCH.observe(len(scans))
             names: list[str] = [epoch, stream]
             args: list[str | int] = [SCAN_REPLAY_S]
             for scan in scans:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from server.domain.catalog import Directory, Entitlement, Operator, Product, ProductStatus, Role, Terms, Venue
+from server.store.locks import Lock
 from server.store.pool import Connection
 from server.store.queries import load
 
@@ -107,6 +108,12 @@ async def put_venue(connection: Connection, venue: Venue) -> None:
     await connection.execute(_Q["put_venue_functions"], venue.code, sorted(venue.functions))
 
 
+async def has_venue(connection: Connection, code: str) -> bool:
+    """Whether there is such a venue."""
+    known: bool = await connection.fetchval(_Q["has_venue"], code)
+    return known
+
+
 async def put_product(connection: Connection, product: Product) -> int:
     """Add the product of this SKU or rewrite it whole (`product.id` is not looked at). Returns its id."""
     terms = product.terms
@@ -159,6 +166,17 @@ async def disable_operator(connection: Connection, username: str) -> bool:
 async def stock(connection: Connection) -> list[StockRow]:
     """Every product's cap, reserved and sold units, in the order of product ids."""
     return [StockRow(*row.values()) for row in await connection.fetch(_Q["stock_of_all"])]
+
+
+async def stock_of(connection: Connection, product_ids: list[int]) -> dict[int, StockRow]:
+    """Product id -> its cap, reserved and sold units."""
+    rows = await connection.fetch(_Q["stock_of"], product_ids)
+    return {row["product_id"]: StockRow(*row.values()) for row in rows}
+
+
+async def hold_publishing_back(connection: Connection) -> None:
+    """Until the caller's transaction ends, no publisher tells Redis a cap (or anything else)."""
+    await connection.execute(_Q["lock_publishing"], Lock.OUTBOX)
 
 
 async def caps(connection: Connection, product_ids: list[int]) -> dict[int, int]:

@@ -13,6 +13,10 @@ SELECT venues.code, venues.name,
 FROM venues LEFT JOIN venue_functions AS served ON served.venue_code = venues.code
 GROUP BY venues.code;
 
+-- name: has_venue
+-- $1 code.
+SELECT EXISTS (SELECT FROM venues WHERE code = $1);
+
 -- name: all_products
 -- Products, each with its functions in the package's order.
 SELECT products.*,
@@ -100,3 +104,11 @@ SELECT product_id, sku, name, sellable, reserved, sold FROM stock ORDER BY produ
 -- name: caps_of
 -- $1 product ids.
 SELECT id, sellable FROM products WHERE id = ANY ($1::integer[]);
+
+-- name: stock_of
+-- $1 product ids: what each holds and sold, according to the record.
+SELECT product_id, sku, name, sellable, reserved, sold FROM stock WHERE product_id = ANY ($1::integer[]);
+
+-- name: lock_publishing
+-- $1 the publishers' lock: waits until none of them is at work; none begins until the transaction ends.
+SELECT pg_advisory_xact_lock($1);

@@ -6,8 +6,10 @@ import inspect
 import re
 from collections.abc import Iterable
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Final
 
+import aiohttp_apispec
 import msgspec
 from aiohttp import web
 from aiohttp_apispec import AiohttpApiSpec
@@ -18,10 +20,13 @@ from server.web.errors import ErrorBody
 from server.web.routes import Access, Route
 
 VERSION: Final = "3.0.3"
-DOCUMENT_PATH: Final = "/openapi/openapi.json"
-DOCS_PATH: Final = "/docs"
+_VIEWER_DIR: Final = Path(aiohttp_apispec.__file__).parent / "static"
 _REF: Final = "#/components/schemas/{name}"
-_TEXT_PATHS: Final = {"/metrics": "text/plain", "/openapi/openapi.json": "application/json"}
+_TEXT_PATHS: Final = {
+    "/metrics": "text/plain",
+    "/openapi/openapi.json": "application/json",
+    "/docs": "text/html",
+}
 _AUTH_ERRORS: Final = (
     ErrorCode.TOKEN_REQUIRED,
     ErrorCode.TOKEN_INVALID,
@@ -39,10 +44,10 @@ _BODY_ERRORS: Final = (
 
 
 def describe(app: web.Application, routes: Iterable[Route], *, version: str) -> dict[str, Any]:
-    """Add the documentation page to the application, and return the document of these routes."""
+    """Add the files of the documentation page to the application, and return the document of these routes."""
+    app.router.add_static("/docs/viewer", _VIEWER_DIR)
+    app.router.add_static("/docs/page", ops.PAGE_DIR)
     spec = AiohttpApiSpec(
-        url=DOCUMENT_PATH,
-        swagger_path=DOCS_PATH,
         openapi_version=VERSION,
         title="Gateline",
         version=version,

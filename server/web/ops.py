@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Final, Literal
 
 import msgspec
 from aiohttp import web
@@ -14,6 +15,16 @@ from server.telemetry import OUTBOX_WAITING, render_metrics
 from server.web import appkeys
 
 OUTBOX_LATE_S = 5.0  # normally under 0.1 s: past this nobody publishes
+PAGE_DIR: Final = Path(__file__).parent / "static"
+_DOCS_PAGE: Final = (PAGE_DIR / "docs.html").read_bytes()
+# Only our own files, and no other server: what the viewer is asked to show by its address stays on this one.
+_DOCS_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+}
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -84,3 +95,8 @@ async def metrics(request: web.Request, caller: None, body: None) -> web.Respons
 async def openapi_document(request: web.Request, caller: None, body: None) -> web.Response:
     """The OpenAPI 3.0.3 document of this very server."""
     return web.Response(body=request.app[appkeys.OPENAPI], content_type="application/json")
+
+
+async def docs(request: web.Request, caller: None, body: None) -> web.Response:
+    """The same document as a page for people."""
+    return web.Response(body=_DOCS_PAGE, content_type="text/html", charset="utf-8", headers=_DOCS_HEADERS)

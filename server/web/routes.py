@@ -133,4 +133,5 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(method="GET", path="/readyz", handler=ops.readyz),
     Route(method="GET", path="/metrics", handler=ops.metrics),
     Route(method="GET", path="/openapi/openapi.json", handler=ops.openapi_document),
+    Route(method="GET", path="/docs", handler=ops.docs),
 )  # fmt: skip

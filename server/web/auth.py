@@ -20,7 +20,7 @@ from server.limits import TOKEN_CACHE_MAX
 
 _ALGORITHM: Final = "HS256"
 _TOKEN_CHARS_MAX: Final = 2_048  # ours are under 400
-_BEARER: Final = "Bearer "
+_BEARER: Final = "bearer "  # the scheme is read in any case (RFC 9110, 11.1)
 
 
 class Audience(enum.Enum):
@@ -37,7 +37,7 @@ class Caller(msgspec.Struct, frozen=True, gc=False):
     audience: Audience
     subject: str
     generation: int
-    expires_at_s: float
+    expires_at_s: int
 
 
 class Tokens:
@@ -64,7 +64,7 @@ class Tokens:
 
     def verify(self, authorization: str | None) -> Caller:
         """Whom the Authorization header names. Raises Refusal: TOKEN_REQUIRED, TOKEN_INVALID, TOKEN_EXPIRED."""
-        if authorization is None or not authorization.startswith(_BEARER):
+        if authorization is None or authorization[: len(_BEARER)].lower() != _BEARER:
             raise Refusal(ErrorCode.TOKEN_REQUIRED)
         token = authorization[len(_BEARER) :]
         caller = self._verified.get(token)
@@ -79,6 +79,10 @@ class Tokens:
             raise Refusal(ErrorCode.TOKEN_EXPIRED)
         return caller
 
+    def remembered(self) -> int:
+        """How many verified tokens are remembered."""
+        return len(self._verified)
+
     def _check(self, token: str) -> Caller:
         try:
             if len(token) > _TOKEN_CHARS_MAX:
@@ -91,9 +95,18 @@ class Tokens:
                 key,
                 algorithms=[_ALGORITHM],
                 audience=[audience.value for audience in Audience],
-                options={"require": ["exp", "iat", "sub", "aud", "gen"], "verify_exp": False},
+                # `exp` is held against our own clock, at every use. `iat` is not held against any: a login answered
+                # by another host, whose clock is a second ahead, must be good here at once.
+                options={
+                    "require": ["exp", "iat", "sub", "aud", "gen"],
+                    "verify_exp": False,
+                    "verify_iat": False,
+                },
             )
-            return Caller(Audience(claims["aud"]), claims["sub"], int(claims["gen"]), float(claims["exp"]))
+            generation, expires_at_s = claims["gen"], claims["exp"]
+            if not (isinstance(generation, int) and isinstance(expires_at_s, int)):
+                raise Refusal(ErrorCode.TOKEN_INVALID)  # NaN would never be over
+            return Caller(Audience(claims["aud"]), claims["sub"], generation, expires_at_s)
         except (jwt.InvalidTokenError, ValueError, TypeError, RecursionError) as fault:
             raise Refusal(ErrorCode.TOKEN_INVALID) from fault
 

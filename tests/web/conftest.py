@@ -1,0 +1,58 @@
+"""One server for a whole file of attacks: nothing that they do may change anything, so they can share it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+from aiohttp import ClientSession
+from aiohttp.test_utils import TestServer
+from redis.asyncio import Redis
+
+from server import config as configuration
+from server.app import build_app, build_jobs, open_parts
+from server.dev.embedded import EmbeddedServers
+from server.web import appkeys
+from tests.conftest import database_named, key
+from tests.road import Road
+from tests.web.stage import Stage
+
+
+@pytest.fixture(scope="module")
+async def stage(servers: EmbeddedServers, template: str) -> AsyncIterator[Stage]:
+    """A stage on a database of its own and an emptied Valkey. Not together with `road` in one file: it empties too."""
+    assert servers.redis_url is not None and servers.database_url is not None
+    url = database_named(servers.database_url, f"stage_{secrets.token_hex(6)}")
+    admin = await asyncpg.connect(servers.database_url)
+    database = url.rpartition("/")[2]
+    await admin.execute(f"CREATE DATABASE {database} TEMPLATE {template}")
+    redis = Redis.from_url(servers.redis_url)
+    await redis.flushall()
+    pg = await asyncpg.connect(url)
+    config = configuration.load(
+        {
+            "REDIS_URL": servers.redis_url,
+            "DATABASE_URL": url,
+            "GATELINE_PORT": "0",
+            "GATELINE_QR_KEYS": f"1:{key()}",
+            "GATELINE_JWT_KEYS": f"k1:{key()},old:{key()}",
+            "GATELINE_GATEWAY_SECRETS": key(),
+            "GATELINE_GATEWAY_URL": "http://127.0.0.1:9",
+            "GATELINE_DEMO_LOGIN": "1",
+            "GATELINE_LOG_LEVEL": "error",
+        }
+    )
+    async with open_parts(config) as parts:
+        app = build_app(parts, jobs=build_jobs(parts))
+        async with TestServer(app) as server, ClientSession(base_url=server.make_url("/")) as session:
+            road = Road(session, config, parts, app[appkeys.BACKLOG], url=str(server.make_url("/")), app=app)
+            await road.until_ready()
+            stage = Stage(road, redis, pg)
+            await stage.set()
+            yield stage
+    await pg.close()
+    await redis.aclose()
+    await admin.execute(f"DROP DATABASE {database} WITH (FORCE)")
+    await admin.close()

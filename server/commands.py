@@ -20,14 +20,15 @@ from server.demo import run_demo
 from server.dev.databases import databases
 from server.dev.embedded import EmbeddedServerError
 from server.domain.catalog import Role
+from server.domain.catalog_diff import Change, ChangeKind
 from server.domain.catalog_file import CatalogFileError, parse
 from server.domain.errors import Refusal
 from server.flows import operators
-from server.flows.catalog_apply import CatalogRefused, apply
-from server.flows.catalog_apply import render as render_changes
-from server.flows.operators import OperatorRefused
+from server.flows.catalog_apply import apply
+from server.flows.operators import OperatorError
 from server.hot.connection import AckError
-from server.jobs.check import check, render, report
+from server.jobs.check import check
+from server.jobs.findings import exit_code, render, report
 from server.service import serve, work
 from server.store.migrate import MigrationError, migrate, pending
 from server.store.pool import Database
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         return _fail(f"{refusal.code.name}: {refusal.message}")
     except (
         CommandError,
-        OperatorRefused,
+        OperatorError,
         EmbeddedServerError,
         AckError,
         MigrationError,
@@ -164,7 +165,7 @@ def _check(arguments: argparse.Namespace, config: Config) -> int:
         shards = parts.config.shards
         findings = await check(parts.bulk_database, parts.redis, parts.streams, parts.epochs, shards)
         print(report(findings) if arguments.json else render(findings))
-        return 1 if any(finding.breaches for finding in findings) else 0
+        return exit_code(findings)
 
     return _on_parts(config, act)
 
@@ -174,14 +175,22 @@ def _catalog_apply(arguments: argparse.Namespace, config: Config) -> int:
         try:
             file = parse(arguments.file.read_text(encoding="utf-8"))
             changes = await apply(parts.bulk_database, parts.stock, file, dry_run=arguments.dry_run)
-        except (CatalogFileError, CatalogRefused) as fault:
+        except CatalogFileError as fault:
             for each in fault.faults:
                 print(f"{arguments.file}:{each.line}: {each.reason}", file=sys.stderr)
             return 1
-        print(render_changes(changes, dry_run=arguments.dry_run))
+        _tell_changes(changes, dry_run=arguments.dry_run)
         return 0
 
     return _on_parts(config, act)
+
+
+def _tell_changes(changes: list[Change], *, dry_run: bool) -> None:
+    told = [change for change in changes if change.kind is not ChangeKind.NOTHING]
+    for change in told:
+        print(change)
+    number = f"{len(told)} of {len(changes)} entries"
+    print(f"{number} would change; nothing was written." if dry_run else f"{number} changed.")
 
 
 def _operator(arguments: argparse.Namespace, config: Config) -> int:

@@ -14,7 +14,7 @@ import msgspec
 
 from server.limits import GATEWAY_CALL_S_MAX
 
-_WIDTHS: Final = (3, 9, 41, 62, 8)
+_WIDTHS: Final = (3, 8, 40, 74, 6)
 _TITLES: Final = ("#", "who", "request", "answer", "ms")
 
 
@@ -48,6 +48,7 @@ class Walk:
         path: str,
         tell: Callable[[Answer], str],
         holds: Callable[[Answer], bool],
+        about: str = "",
         **options: Any,
     ) -> Answer:
         """One request: printed with its answer and time; noted as broken when it does not hold."""
@@ -66,18 +67,22 @@ class Walk:
             held, text = False, raw[:60].decode("utf-8", "replace")
         if not held:
             self.broken.append(f"step {self.steps}: {method} {path} -> {answer.status} {raw[:300]!r}")
-        shown = path.removeprefix("http://").partition("?")[0]
-        if path.startswith("http"):
-            shown = "/" + shown.partition("/")[2] + " (cashier)"
         mark = "✓" if held else "✗"
-        print(
-            _row((str(self.steps), who, f"{method} {shown}", f"{mark} {answer.status}  {text}", f"{ms:.1f}"))
-        )
+        request = f"{method} {_shown(path)} {about}"
+        print(_row((str(self.steps), who, request, f"{mark} {answer.status}  {text}", f"{ms:.1f}")))
         return answer
 
     def note(self, text: str) -> None:
         """A line between the steps."""
         print(f"\n  {text}")
+
+
+def _shown(path: str) -> str:
+    """A path short enough for the table: long ids are cut, the cashier's address is named."""
+    if path.startswith("http"):
+        return "/" + path.removeprefix("http://").partition("?")[0].partition("/")[2] + " (cashier)"
+    parts = path.partition("?")[0].split("/")
+    return "/".join(part if len(part) < 16 else part[:6] + "…" for part in parts)
 
 
 def _row(cells: tuple[str, ...]) -> str:
@@ -102,7 +107,7 @@ def yuan(fen: int) -> str:
 
 
 def _uses(entitlements: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{e['label']} {e['remaining_uses']}/{e['total_uses']}" for e in entitlements)
+    return ", ".join(f"{e['function_code']} {e['remaining_uses']}/{e['total_uses']}" for e in entitlements)
 
 
 def _verdict(answer: Answer) -> str:
@@ -140,7 +145,7 @@ async def _browse(walk: Walk) -> tuple[dict[str, str], dict[str, dict[str, Any]]
     walk.note("A buyer looks around and orders; the same request again is the same order.")
     catalog = await walk.step(
         "buyer", "GET", "/catalog",
-        lambda a: ", ".join(f"{p['name']} {yuan(p['price_fen'])}" for p in a.json["products"]),
+        lambda a: ", ".join(f"{p['sku'].lower()} {yuan(p['price_fen'])}" for p in a.json["products"]),
         lambda a: a.status == 200 and len(a.json["products"]) > 0,
     )  # fmt: skip
     login = await walk.step(
@@ -180,7 +185,7 @@ async def _purchase(walk: Walk, buyer: dict[str, str], product: dict[str, Any]) 
     )
     await walk.step(
         "buyer", "POST", f"/orders/{order_id}/query",
-        lambda a: f"{a.json['status']} (the provider was asked; notification and query settle once)",
+        lambda a: f"{a.json['status']} (told by the gateway and asked, settled once)",
         lambda a: a.status == 200 and a.json["status"] == "PAID",
         headers=buyer,
     )  # fmt: skip
@@ -252,7 +257,7 @@ async def _redeem(walk: Walk, buyer: dict[str, str], gate: dict[str, str], ticke
         token: str, function: str, venue: str, holds: Callable[[Answer], bool], **more: str
     ) -> Answer:
         return await walk.step(
-            "gate", "POST", "/venue/scan", _verdict, holds,
+            "gate", "POST", "/venue/scan", _verdict, holds, about=f"{function} at {venue}",
             headers=gate,
             json={"qr_token": token, "function_code": function, "venue_code": venue, "scan_id": uuid4().hex,
                   "terminal_device_id": "demo-gate"} | more,
@@ -263,16 +268,16 @@ async def _redeem(walk: Walk, buyer: dict[str, str], gate: dict[str, str], ticke
         "The gate scans. A lost answer is asked for again with the same scan_id, and nothing is spent twice."
     )
     scan_id = uuid4().hex
-    first = await scan(token, "bus", "bus-hub", _passed, scan_id=scan_id)
-    await scan(token, "bus", "bus-hub", lambda a: a.raw == first.raw, scan_id=scan_id)
-    await scan(token, "bus", "bus-hub", _refused("ALREADY_REDEEMED"))
-    await scan(token, "museum", "pier-east", _refused("WRONG_VENUE_FUNCTION"))
+    first = await scan(token, "bus", "bus-terminal", _passed, scan_id=scan_id)
+    await scan(token, "bus", "bus-terminal", lambda a: a.raw == first.raw, scan_id=scan_id)
+    await scan(token, "bus", "bus-terminal", _refused("ALREADY_REDEEMED"))
+    await scan(token, "museum", "pier-north", _refused("WRONG_VENUE_FUNCTION"))
     middle = len(token) // 2
     forged = token[:middle] + ("A" if token[middle] != "A" else "B") + token[middle + 1 :]
-    await scan(forged, "ferry", "pier-east", _refused("QR_TAMPERED"))
+    await scan(forged, "ferry", "pier-north", _refused("QR_TAMPERED"))
     fresh = await shown()
-    await scan(fresh, "ferry", "pier-east", _passed)
-    await scan(await shown(), "museum", "museum", _passed)
+    await scan(fresh, "ferry", "pier-north", _passed)
+    await scan(await shown(), "museum", "museum-gate", _passed)
     await walk.step(
         "buyer", "GET", "/my/tickets",
         lambda a: next(_uses(t["entitlements"]) for t in a.json["tickets"] if t["ticket_code"] == ticket_code),
@@ -302,14 +307,14 @@ async def _report(walk: Walk, password: str) -> list[dict[str, Any]]:
 
 def show_report(rows: list[dict[str, Any]]) -> None:
     """The report as a table."""
-    widths = (10, 28, 9, 10, 10, 22, 10)
-    titles = ("time", "product", "function", "location", "operator", "result", "ticket")
+    widths = (10, 29, 9, 13, 10, 20, 18)
+    titles = ("time UTC", "product", "function", "location", "operator", "result", "ticket")
     print("\nREPORT  /reports/redemptions, newest first")
     print("  ".join(_fit(title, width) for title, width in zip(titles, widths, strict=True)))
     print("─" * (sum(widths) + 2 * len(widths)))
     for row in rows:
         cells = (
             row["ts"][11:19], row["product"], row["function"], row["location"] or "", row["operator"],
-            row["reason"] or "let in", row["ticket_code"][:9] + "…",
+            row["reason"] or "let in", row["ticket_code"],
         )  # fmt: skip
         print("  ".join(_fit(cell, width) for cell, width in zip(cells, widths, strict=True)))

@@ -41,17 +41,17 @@ class Settlement:
         its notification; nothing is half done).
         """
 
-        async def act(connection: Connection, order: Order) -> Settled:
+        async def act(connection: Connection, order: Order) -> tuple[Settled, bool]:
             return await settle_locked(connection, order, news)
 
         try:
-            settled = await self._lookup.with_lock(news.order_id, act)
+            settled, repeated = await self._lookup.with_lock(news.order_id, act)
         except Refusal as refusal:
             if refusal.code is ErrorCode.ORDER_NOT_FOUND:
                 alert("PAYMENT_FOR_UNKNOWN_ORDER", order_id=news.order_id, gateway=news.gateway)
             raise
         SETTLEMENTS.labels(news.gateway, settled.value).inc()
-        if settled in _ALERTS:
+        if settled in _ALERTS and not repeated:
             alert(
                 _ALERTS[settled],
                 order_id=news.order_id,
@@ -62,21 +62,26 @@ class Settlement:
         return settled
 
 
-async def settle_locked(connection: Connection, order: Order, news: PaymentNews) -> Settled:
-    """Judge and act inside the caller's transaction, the order's row being locked."""
+async def settle_locked(connection: Connection, order: Order, news: PaymentNews) -> tuple[Settled, bool]:
+    """Judge and act inside the caller's transaction, the order's row being locked.
+
+    Returns the result, and whether it was given before: then nothing was done, and nobody needs to be told again.
+    """
     known = await payments.known(connection, news.gateway, news.gateway_txn_id)
     settled = judge(order, news, known)
-    if known is not None or settled not in (Settled.PAID, Settled.REFUND_REQUIRED):
-        return settled
+    if settled not in (Settled.PAID, Settled.REFUND_REQUIRED):
+        return settled, False
+    if known is not None:
+        return settled, True
     if not await payments.insert(connection, news, applied=settled is Settled.PAID):
         # The same transaction is being told for another order at this very moment.
-        return Settled.TRANSACTION_CONFLICT
+        return Settled.TRANSACTION_CONFLICT, False
     now = datetime.now(UTC)
     if settled is Settled.PAID:
         await _issue(connection, order, now)
     elif order.status in (OrderStatus.EXPIRED, OrderStatus.CANCELLED):
         await orders.end(connection, order.order_id, OrderStatus.REFUND_REQUIRED, now)
-    return settled
+    return settled, False
 
 
 async def settle_free(connection: Connection, order: Order) -> None:

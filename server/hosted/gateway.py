@@ -98,13 +98,26 @@ class HostedGateway:
                 timeout=aiohttp.ClientTimeout(total=GATEWAY_CALL_S_MAX),
                 allow_redirects=False,
             ) as answer:
-                raw = await answer.content.read(BODY_BYTES_MAX)
+                raw = await _body(answer)
                 if answer.status == 404:
                     return None
                 if answer.status != 200 or not signing.holds(
                     self._secrets, answer.headers, raw, int(self._now())
                 ):
                     raise Refusal(ErrorCode.GATEWAY_UNAVAILABLE)
-                return _answer.decode(raw).news()
+                news = _answer.decode(raw).news()
         except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as fault:
             raise Refusal(ErrorCode.GATEWAY_UNAVAILABLE) from fault
+        if news.order_id != order_id:  # the signature does not say what was asked
+            raise Refusal(ErrorCode.GATEWAY_UNAVAILABLE)
+        return news
+
+
+async def _body(answer: aiohttp.ClientResponse) -> bytes:
+    """The whole body, in however many pieces it comes. Raises Refusal(GATEWAY_UNAVAILABLE) past 64 KiB."""
+    body = bytearray()
+    async for piece in answer.content.iter_any():
+        body += piece
+        if len(body) > BODY_BYTES_MAX:
+            raise Refusal(ErrorCode.GATEWAY_UNAVAILABLE)
+    return bytes(body)

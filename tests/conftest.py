@@ -161,6 +161,28 @@ async def road(serve: Serve) -> Road:
     return await serve()
 
 
+Audit = Callable[[Road], Awaitable[None]]
+
+
+@pytest.fixture
+def audit() -> Audit:
+    """Once all is flushed: holds Redis and Postgres against every invariant, as `gateline check` does."""
+
+    async def look(road: Road) -> None:
+        await road.flushed()
+        parts = road.parts
+        try:
+            from server.jobs.check import check
+        except ModuleNotFoundError:
+            return
+        findings = await check(
+            parts.bulk_database, parts.redis, parts.streams, parts.epochs, parts.config.shards
+        )
+        assert [finding for finding in findings if finding.breaches] == []
+
+    return look
+
+
 def embedded_postgres(servers: EmbeddedServers) -> EmbeddedPostgres:
     """The Postgres of the session."""
     assert servers.postgres is not None

@@ -184,7 +184,7 @@ CREATE TABLE redemption_events (
     reason             text CONSTRAINT redemption_events_reason CHECK ((reason IS NULL) = (result = 'success')),
     ticket_status      text NOT NULL, -- as the gate was told
     remaining          text NOT NULL, -- uses left after this decision: ",bus=2,ferry=0,"
-    first_event        text NOT NULL, -- ALREADY_REDEEMED: stream id, venue and terminal of the first; else empty
+    first_event        text NOT NULL, -- ALREADY_REDEEMED: event id, venue and terminal of the first; else empty
     jti                text NOT NULL, -- of the QR token
     scan_id            text NOT NULL, -- made by the gate
     operator           text NOT NULL,

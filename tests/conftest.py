@@ -6,6 +6,7 @@ import asyncio
 import base64
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -131,28 +132,26 @@ Serve = Callable[..., Awaitable[Road]]
 @pytest.fixture
 async def serve(config: Config) -> AsyncIterator[Serve]:
     """Starts servers in this process, with real HTTP on loopback: `await serve(jobs=True, hold_s=1)`."""
-    running: list[tuple[TestServer, Any, ClientSession]] = []
+    async with AsyncExitStack() as all_servers:
 
-    async def start(*, jobs: bool = True, **changes: Any) -> Road:
-        changed = msgspec.structs.replace(config, **changes)
-        opening = open_parts(changed)
-        parts: Parts = await opening.__aenter__()
-        app: web.Application = build_app(parts, jobs=build_jobs(parts) if jobs else None)
-        server = TestServer(app)
-        await server.start_server()
-        url = str(server.make_url("/"))
-        session = ClientSession(base_url=url)
-        running.append((server, opening, session))
-        road = Road(session, changed, parts, app[appkeys.BACKLOG], url=url, app=app)
-        if jobs:
-            await road.until_ready()
-        return road
+        async def start(*, jobs: bool = True, **changes: Any) -> Road:
+            server_stack = await all_servers.enter_async_context(AsyncExitStack())
+            changed = msgspec.structs.replace(config, **changes)
+            parts: Parts = await server_stack.enter_async_context(open_parts(changed))
+            app: web.Application = build_app(parts, jobs=build_jobs(parts) if jobs else None)
+            server = TestServer(app)
+            await server.start_server()
+            server_stack.push_async_callback(server.close)
+            url = str(server.make_url("/"))
+            session = await server_stack.enter_async_context(ClientSession(base_url=url))
+            road = Road(
+                session, changed, parts, app[appkeys.BACKLOG], url=url, app=app, stop=server_stack.aclose
+            )
+            if jobs:
+                await road.until_ready()
+            return road
 
-    yield start
-    for server, opening, session in reversed(running):
-        await session.close()
-        await server.close()
-        await opening.__aexit__(None, None, None)
+        yield start
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -51,6 +51,7 @@ class Road:
         *,
         url: str = "",
         app: web.Application | None = None,
+        stop: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.session = session
         self.config = config
@@ -58,7 +59,13 @@ class Road:
         self.backlog = backlog
         self.url = url
         self._app = app
+        self._stop = stop
         self._tokens: dict[str, str] = {}
+
+    async def stop(self) -> None:
+        """Stop the server behind the address as SIGTERM would, when it runs in this process."""
+        assert self._stop is not None
+        await self._stop()
 
     @property
     def app(self) -> web.Application:
@@ -144,9 +151,9 @@ class Road:
         await self.parts.directory.refresh()
 
     async def staff(self, username: str, role: Role, venue: str | None = None) -> None:
-        """An operator or analyst with PASSWORD."""
+        """An operator or analyst with PASSWORD, unless there is one already."""
         async with self.parts.database.transaction() as connection:
-            assert await catalog.add_operator(connection, username, role, venue, _HASH)
+            await catalog.add_operator(connection, username, role, venue, _HASH)
         await self.parts.directory.refresh()
 
     # --- tokens --------------------------------------------------------------------------------------------

@@ -161,7 +161,7 @@ async def _browse(walk: Walk) -> tuple[dict[str, str], dict[str, dict[str, Any]]
 
 
 async def _purchase(walk: Walk, buyer: dict[str, str], product: dict[str, Any]) -> str:
-    order = {
+    order: dict[str, Any] = {
         "headers": buyer | {"Idempotency-Key": uuid4().hex},
         "json": {"items": [{"product_id": product["id"], "qty": 1}]},
     }

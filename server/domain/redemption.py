@@ -105,22 +105,22 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A verdict as it was decided, read back from its line."""
 
     verdict: Verdict
-    stream_id: str  # of the recorded event; "" when nothing was recorded
+    event_id: str  # "<shard>-<stream id>"; "" when nothing was recorded
     ticket_code: str
     function_code: str
     ticket_status: str  # ACTIVE, REDEEMED, VOID, NOT_YET_VALID or EXPIRED; "" when the ticket is unknown
     remaining: str  # remaining uses per function, see `pack_remaining`
-    first: str  # for ALREADY_REDEEMED: stream id, venue and terminal of the redemption that spent the QR
+    first: str  # for ALREADY_REDEEMED: event id, venue and terminal of the redemption that spent the QR
     decided_ms: int
     terms: str  # the ticket's functions, see `pack_terms`
 
     @classmethod
     def parse(cls, line: str) -> Decision:
         """Read the line that `redeem.lua` wrote: 9 parts, separated by tabs."""
-        verdict, stream_id, code, function, status, remaining, first, decided, terms = line.split(SEPARATOR)
+        verdict, event_id, code, function, status, remaining, first, decided, terms = line.split(SEPARATOR)
         return cls(
             verdict=Verdict(int(verdict)),
-            stream_id=stream_id,
+            event_id=event_id,
             ticket_code=code,
             function_code=function,
             ticket_status=status,
@@ -135,7 +135,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return SEPARATOR.join(
             (
                 str(int(self.verdict)),
-                self.stream_id,
+                self.event_id,
                 self.ticket_code,
                 self.function_code,
                 self.ticket_status,

@@ -42,7 +42,7 @@ class SpentQr(msgspec.Struct, frozen=True):
 
     jti: str
     function_code: str
-    stream_id: str
+    event_id: str
     scan_id: str
     place: str
     remaining: str
@@ -94,7 +94,7 @@ def gate_hash(ticket: Ticket, spent: list[SpentQr]) -> list[str]:
     if ticket.valid_until is not None:
         fields += ["z", str(_unix_ms(ticket.valid_until))]
     for qr in spent:
-        told = "\t".join((qr.stream_id, qr.scan_id, qr.place, qr.remaining, str(qr.decided_ms)))
+        told = "\t".join((qr.event_id, qr.scan_id, qr.place, qr.remaining, str(qr.decided_ms)))
         fields += [f"j:{qr.jti}:{qr.function_code}", told]
     return fields
 

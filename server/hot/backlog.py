@@ -60,7 +60,7 @@ class Backlog:
         """Look again; on Refusal (Redis away) the last figures stay, marked as not up."""
         try:
             state = await self._epochs.state()
-            open_now = all(value is not None for value in await self._epochs.read())
+            open_now = all(self._epochs.fits(value) for value in await self._epochs.read())
             entries, lag_s = 0, 0.0
             for name in self._names:
                 length = await self._streams.length(name)

@@ -33,6 +33,10 @@ class Epochs:
         """What the epochs hold when all is loaded for this Redis and this number of shards."""
         return f"{run_id} {self._shards}"
 
+    def fits(self, epoch: str | None) -> bool:
+        """Whether a gate of this epoch is open to us: it is loaded, and for our number of shards."""
+        return epoch is not None and epoch.split()[1:] == [str(self._shards)]
+
     async def read(self) -> list[str | None]:
         """The epochs, in the order of `names`; None: closed."""
         async with self._redis.pipeline(transaction=False) as pipe:

@@ -10,6 +10,8 @@ import zlib
 
 STOCK_EPOCH = "{stock}:epoch"
 ORDERS_STREAM = "{stock}:orders"
+ANY_TICKET = "{s*}:t:*"  # patterns, for SCAN
+ANY_SAID = "{s*}:v:*"
 
 
 def shard_of(code: str, shards: int) -> int:

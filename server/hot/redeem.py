@@ -51,7 +51,7 @@ class Redeemer:
         async def judge(scans: Sequence[Scan]) -> list[str | Undecided]:
             SCAN_BATCH.observe(len(scans))
             names: list[str] = [epoch, stream]
-            args: list[str | int] = [SCAN_REPLAY_S]
+            args: list[str | int] = [SCAN_REPLAY_S, self._shards]
             for scan in scans:
                 names += (keys.ticket(shard, scan.ticket_code), keys.said(shard, scan.scan_id))
                 args += (

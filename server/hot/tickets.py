@@ -14,7 +14,7 @@ from server.domain.redemption import Decision
 from server.hot import keys
 from server.hot.connection import ask
 from server.hot.scripts import Script, ScriptRunner
-from server.limits import POSTGRES_BULK_S_MAX, REDIS_CALL_S_MAX, SCAN_REPLAY_S
+from server.limits import POSTGRES_BULK_S_MAX, REDIS_CALL_S_MAX, REHYDRATE_PAGE, SCAN_REPLAY_S
 
 LOAD: Final = Script("load")
 _CLOSED: Final = -1
@@ -53,7 +53,7 @@ class GateTickets:
         by_shard = sorted(hashes, key=lambda code: keys.shard_of(code, self._shards))
         for shard, codes_of_shard in groupby(by_shard, key=lambda code: keys.shard_of(code, self._shards)):
             codes = list(codes_of_shard)
-            args: list[str | int] = [mode]
+            args: list[str | int] = [mode, self._shards]
             for code in codes:
                 args += (len(hashes[code]), *hashes[code])
             names = [keys.epoch(shard), *(keys.ticket(shard, code) for code in codes)]
@@ -62,6 +62,18 @@ class GateTickets:
                 return None
             written += answer
         return written
+
+    async def forget(self) -> None:
+        """Remove every ticket and every remembered verdict, of any number of shards: rehydration only."""
+        for pattern in (keys.ANY_TICKET, keys.ANY_SAID):
+            names: list[str] = []
+            async for name in self._redis.scan_iter(match=pattern, count=REHYDRATE_PAGE):
+                names.append(name)
+                if len(names) >= REHYDRATE_PAGE:
+                    await ask(self._redis.unlink(*names))
+                    names = []
+            if names:
+                await ask(self._redis.unlink(*names))
 
     async def remaining(self, codes: Sequence[str]) -> list[str | None]:
         """Per ticket what is left (`unpack_remaining` reads it), or None where Redis does not have the ticket."""

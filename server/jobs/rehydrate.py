@@ -73,9 +73,7 @@ class Rehydration:
                 return
             state = await self._epochs.state()
             epochs = await self._epochs.read()
-            same_shards = all(
-                epoch is not None and epoch.split()[1:] == self._epochs.wanted("").split() for epoch in epochs
-            )
+            same_shards = all(self._epochs.fits(epoch) for epoch in epochs)
             await self._epochs.close()
             await self._drain()
             if same_shards and not await self._behind_the_record():
@@ -130,6 +128,9 @@ class Rehydration:
             cursors = await redemptions.cursors(connection)
         for name in self._names:
             await self._streams.raise_last_id(name, cursors.get(name, ORIGIN))
+        await (
+            self._gate.forget()
+        )  # what Redis alone has: of another number of shards, or newer than a restored record
         await self._load_stock()
         loaded = await self._load_tickets(progress)
         await self._load_verdicts()
@@ -200,7 +201,7 @@ def _terms(ticket: Any) -> str:
 def _decision(row: Any, terms: str) -> Decision:
     return Decision(
         verdict=Verdict.SUCCESS if row["reason"] is None else Verdict[row["reason"]],
-        stream_id=row["event_id"].partition("-")[2],
+        event_id=row["event_id"],
         ticket_code=row["ticket_code"],
         function_code=row["function_code"],
         ticket_status=row["ticket_status"],

@@ -79,7 +79,7 @@ async def spent_qrs(
             SpentQr(
                 row["jti"],
                 row["function_code"],
-                row["event_id"].partition("-")[2],
+                row["event_id"],
                 row["scan_id"],
                 place,
                 row["remaining"],

@@ -1,8 +1,8 @@
 -- load: writes tickets from Postgres into Redis.
 --
 -- KEYS: 1 epoch, then per ticket: ticket
--- ARGV: 1 mode, then per ticket: field_count, then field_count fields and values in turn
--- RETURNS: how many tickets were written, or GATE_CLOSED when mode is "absent" and the shard is not loaded
+-- ARGV: 1 mode, 2 shards, then per ticket: field_count, then field_count fields and values in turn
+-- RETURNS: how many tickets were written, or GATE_CLOSED when mode is "absent" and the shard is not loaded for so many shards
 -- CODES: GATE_CLOSED=-1
 --
 -- mode "absent": an open gate learns of a ticket; one that is there is left alone, since Redis may be ahead of Postgres.
@@ -12,9 +12,10 @@ local GATE_CLOSED = -1
 local FIRST_TICKET_KEY, FIELDS_A_CALL = 2, 1000
 local replace = ARGV[1] == 'replace'
 
-if not replace and redis.call('EXISTS', KEYS[1]) == 0 then return GATE_CLOSED end
+local epoch = redis.call('GET', KEYS[1])
+if not replace and not (epoch and string.match(epoch, '%d+$') == ARGV[2]) then return GATE_CLOSED end
 
-local written, arg = 0, 2
+local written, arg = 0, 3
 for key = FIRST_TICKET_KEY, #KEYS do
     local count = tonumber(ARGV[arg])
     local first, last = arg + 1, arg + count

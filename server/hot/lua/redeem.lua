@@ -1,7 +1,7 @@
 -- redeem: judges a batch of scans of one shard; each scan is decided, remembered and recorded in this one step.
 --
 -- KEYS: 1 epoch, 2 redemptions, then per scan: ticket, said
--- ARGV: 1 replay_s, then per scan: ticket_code, function_code, jti, scan_id, ruled, at_ms, operator, place
+-- ARGV: 1 replay_s, 2 shards, then per scan: ticket_code, function_code, jti, scan_id, ruled, at_ms, operator, place
 -- RETURNS: a list with one element per scan: the verdict's line (9 parts, tab between), or an integer if undecided
 -- CODES: SUCCESS=0 TICKET_NOT_VALID=6 WRONG_FUNCTION=7 ALREADY_REDEEMED=10 NO_REMAINING=11
 -- CODES: GATE_CLOSED=-1 TICKET_ABSENT=-2 SCAN_ID_CONFLICT=-3
@@ -9,14 +9,15 @@
 -- Order of judgement: what this scan_id was told before -> the ticket is here -> what outer rules said (`ruled`) ->
 -- status and validity -> function -> (jti, function) not spent -> uses left -> spend.
 -- A ticket's hash: e terms, r remaining uses (",bus=2,ferry=0,"), s status unless ACTIVE, a/z validity in unix ms,
--- j:<jti>:<function> who spent that QR: stream id, scan_id, place, remaining, decided_ms (tab between).
+-- j:<jti>:<function> who spent that QR: event id, scan_id, place, remaining, decided_ms (tab between).
 -- `ruled` below zero: the verdict -ruled concerns no known ticket (an unreadable token): remembered, not recorded.
 
 local SUCCESS, TICKET_NOT_VALID, WRONG_FUNCTION, ALREADY_REDEEMED, NO_REMAINING = 0, 6, 7, 10, 11
 local GATE_CLOSED, TICKET_ABSENT, SCAN_ID_CONFLICT = -1, -2, -3
-local FIRST_SCAN_KEY, KEYS_PER_SCAN, FIRST_SCAN_ARG, ARGS_PER_SCAN = 3, 2, 2, 8
+local FIRST_SCAN_KEY, KEYS_PER_SCAN, FIRST_SCAN_ARG, ARGS_PER_SCAN = 3, 2, 3, 8
 local find, match, sub = string.find, string.match, string.sub
 local call = redis.call
+local shard = match(KEYS[2], '^{s(%d+)}')
 
 local time = call('TIME')
 local now_ms = time[1] .. string.format('%03d', math.floor(time[2] / 1000))
@@ -42,8 +43,8 @@ local function judge(ticket, status, function_code, ruled)
     local _, at = find(remaining, ',' .. function_code .. '=', 1, true)
     if not at then return WRONG_FUNCTION, remaining, '' end
     if spent then
-        local stream_id, place = match(spent, '^([^\t]*)\t[^\t]*\t([^\t]*)')
-        return ALREADY_REDEEMED, remaining, stream_id .. '\31' .. place
+        local event_id, place = match(spent, '^([^\t]*)\t[^\t]*\t([^\t]*)')
+        return ALREADY_REDEEMED, remaining, event_id .. '\31' .. place
     end
     local left = match(remaining, '^%d+', at + 1)
     if left == '0' then return NO_REMAINING, remaining, '' end
@@ -71,10 +72,10 @@ local function redeem(ticket_key, said_key, arg)
     local terms = ticket[1]
     if not terms then return TICKET_ABSENT end
     if ticket[6] then
-        local stream_id, by, remaining, decided =
+        local event_id, by, remaining, decided =
             match(ticket[6], '^([^\t]*)\t([^\t]*)\t[^\t]*\t([^\t]*)\t(%d+)$')
         if by == scan_id then
-            return SUCCESS .. '\t' .. stream_id .. subject .. spent_status(remaining) .. '\t' .. remaining
+            return SUCCESS .. '\t' .. event_id .. subject .. spent_status(remaining) .. '\t' .. remaining
                 .. '\t\t' .. decided .. '\t' .. terms
         end
     end
@@ -83,18 +84,20 @@ local function redeem(ticket_key, said_key, arg)
     local verdict, remaining, first = judge(ticket, status, function_code, ruled)
     if verdict == SUCCESS then status = spent_status(remaining) end
     local body = subject .. status .. '\t' .. remaining .. '\t' .. first .. '\t' .. now_ms
-    local stream_id = call('XADD', KEYS[2], '*', 'd', verdict .. body .. '\t' .. jti .. '\t' .. scan_id
+    local event_id = shard .. '-' .. call('XADD', KEYS[2], '*', 'd', verdict .. body .. '\t' .. jti .. '\t' .. scan_id
         .. '\t' .. at_ms .. '\t' .. operator .. '\t' .. place)
     if verdict == SUCCESS then
-        local spent = stream_id .. '\t' .. scan_id .. '\t' .. place .. '\t' .. remaining .. '\t' .. now_ms
+        local spent = event_id .. '\t' .. scan_id .. '\t' .. place .. '\t' .. remaining .. '\t' .. now_ms
         call('HSET', ticket_key, 'r', remaining, jti_field, spent)
     end
-    local line = verdict .. '\t' .. stream_id .. body .. '\t' .. terms
+    local line = verdict .. '\t' .. event_id .. body .. '\t' .. terms
     call('SET', said_key, line, 'EX', ARGV[1])
     return line
 end
 
-local open = call('EXISTS', KEYS[1]) == 1
+-- An epoch names the number of shards that its tickets were loaded for: a process of another number is kept out.
+local epoch = call('GET', KEYS[1])
+local open = epoch and match(epoch, '%d+$') == ARGV[2]
 local answers = {}
 local arg = FIRST_SCAN_ARG
 for key = FIRST_SCAN_KEY, #KEYS, KEYS_PER_SCAN do

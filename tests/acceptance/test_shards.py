@@ -1,0 +1,35 @@
+"""Tickets in several shards: the same verdicts and the same record, and a change of their number loses nothing."""
+
+from __future__ import annotations
+
+from tests.conftest import Serve
+
+
+async def test_tickets_of_all_shards_are_redeemed_and_recorded_and_survive_a_change_of_the_number(
+    serve: Serve,
+) -> None:
+    four = await serve(shards=4)
+    product = await four.product({"bus": 2}, sellable=100)
+    tickets = [ticket for _ in range(2) for ticket in await four.buy({product: 10})]
+    shards = set()
+    first = {}
+    for ticket in tickets:
+        token = await four.qr(ticket["ticket_code"])
+        answer = await four.scan(token, "bus", scan_id=f"scan-{ticket['ticket_code']}")
+        assert answer.json["remaining_uses"] == 1, answer
+        shards.add(answer.json["event_id"][:2])
+        first[ticket["ticket_code"]] = (token, answer)
+    assert len(shards) == 4
+    await four.stop()
+
+    two = await serve(shards=2)  # its guard sees the other number and loads anew
+    for code, (token, told) in first.items():
+        again = await two.scan(token, "bus", scan_id=f"scan-{code}")
+        assert again.raw == told.raw
+        spent = await two.scan(await two.qr(code), "bus")
+        assert spent.json["remaining_uses"] == 0
+    await two.flushed()
+    names = [name async for name in two.parts.redis.scan_iter(match="{s*}:t:*")]
+    assert len(names) == 20, "tickets of the old shards are left behind"
+    report = await two.call("GET", "/reports/summary", headers=await two.analyst())
+    assert sum(row["events"] for row in report.json["rows"] if row["result"] == "success") == 40

@@ -22,18 +22,25 @@ from server.hosted import signing
 from server.limits import BODY_BYTES_MAX, GATEWAY_CALL_S_MAX, PAYMENT_FEN_MAX
 
 GATEWAY: Final = "hosted"
+_YEAR_MIN: Final = 2000
+_YEAR_MAX: Final = 9998
 
 
 class Notification(msgspec.Struct, frozen=True, kw_only=True):
     """What the gateway tells of one payment; money in fen, time in RFC 3339. Source: wechat-pay facts, section 8."""
 
-    gateway: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,32}$")]
-    gateway_txn_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
-    order_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    gateway: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,32}\Z")]
+    gateway_txn_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}\Z")]
+    order_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
     status: Literal["SUCCESS", "FAILED"]
     amount_fen: Annotated[int, msgspec.Meta(ge=0, le=PAYMENT_FEN_MAX)]
-    currency: Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}$")]
+    currency: Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}\Z")]
     paid_at: Annotated[datetime, msgspec.Meta(tz=True)]
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a time at the ends of the calendar, which has no UTC that Postgres could take."""
+        if not _YEAR_MIN <= self.paid_at.year <= _YEAR_MAX:
+            raise ValueError(f"`paid_at` must be from {_YEAR_MIN} to {_YEAR_MAX}")
 
     def news(self) -> PaymentNews:
         """The same, as settlement takes it."""

@@ -56,7 +56,7 @@ class CatalogAnswer(msgspec.Struct, frozen=True):
 class DemoLogin(msgspec.Struct, frozen=True):
     """Any name: the same name is the same buyer."""
 
-    buyer: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,32}$")] = "demo"
+    buyer: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,32}\Z")] = "demo"
 
 
 class BuyerToken(msgspec.Struct, frozen=True):
@@ -110,7 +110,7 @@ class OrdersQuery(msgspec.Struct, frozen=True):
     """`cursor`: the `next_cursor` of the page before."""
 
     limit: Annotated[int, msgspec.Meta(ge=1, le=ORDERS_PAGE_MAX)] = 20
-    cursor: Annotated[str, msgspec.Meta(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$")] | None = None
+    cursor: Annotated[str, msgspec.Meta(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}\Z")] | None = None
 
 
 class OrdersAnswer(msgspec.Struct, frozen=True):

@@ -13,7 +13,6 @@ from server.domain.catalog import Operator, Role
 from server.domain.errors import Refusal
 from server.domain.redemption import WHERE_SEPARATOR, Decision, EntitlementLeft, Verdict
 from server.flows.admit import Presented
-from server.hot.keys import shard_of
 from server.limits import (
     CODE_CHARS_MAX,
     LOGIN_NAME_CHARS_MAX,
@@ -27,12 +26,12 @@ from server.web.auth import Audience, Caller
 from server.web.body import ticket_code
 from server.web.buyer import TicketAnswer, from_unix_ms, ticket_answer
 
-Code = Annotated[str, msgspec.Meta(pattern=rf"^[A-Za-z0-9_-]{{1,{CODE_CHARS_MAX}}}$")]
+Code = Annotated[str, msgspec.Meta(pattern=rf"^[A-Za-z0-9_-]{{1,{CODE_CHARS_MAX}}}\Z")]
 QrToken = Annotated[str, msgspec.Meta(min_length=1, max_length=QR_TOKEN_CHARS_MAX)]
 
 
 class Login(msgspec.Struct, frozen=True):
-    username: Annotated[str, msgspec.Meta(pattern=rf"^[A-Za-z0-9._@-]{{1,{LOGIN_NAME_CHARS_MAX}}}$")]
+    username: Annotated[str, msgspec.Meta(pattern=rf"^[A-Za-z0-9._@-]{{1,{LOGIN_NAME_CHARS_MAX}}}\Z")]
     password: Annotated[str, msgspec.Meta(min_length=1, max_length=PASSWORD_CHARS_MAX)]
 
 
@@ -63,12 +62,12 @@ class ScanRequest(msgspec.Struct, frozen=True):
 
     qr_token: QrToken
     function_code: Code
-    scan_id: Annotated[str, msgspec.Meta(pattern=rf"^[A-Za-z0-9._:-]{{1,{SCAN_ID_CHARS_MAX}}}$")] | None = (
+    scan_id: Annotated[str, msgspec.Meta(pattern=rf"^[A-Za-z0-9._:-]{{1,{SCAN_ID_CHARS_MAX}}}\Z")] | None = (
         None
     )
     venue_code: Code | None = None
     terminal_device_id: (
-        Annotated[str, msgspec.Meta(pattern=rf"^[A-Za-z0-9._:-]{{1,{TERMINAL_ID_CHARS_MAX}}}$")] | None
+        Annotated[str, msgspec.Meta(pattern=rf"^[A-Za-z0-9._:-]{{1,{TERMINAL_ID_CHARS_MAX}}}\Z")] | None
     ) = None
 
 
@@ -163,7 +162,7 @@ async def scan(request: web.Request, caller: Operator, body: ScanRequest) -> Sca
     except Refusal as refusal:
         refusal.detail["scan_id"] = scan_id  # what a retry has to carry
         raise
-    return scan_answer(decision, scan_id, request.app[appkeys.CONFIG].shards)
+    return scan_answer(decision, scan_id)
 
 
 async def ticket_info(request: web.Request, caller: Caller | Operator, body: None) -> TicketAnswer:
@@ -180,11 +179,10 @@ async def decrypt(request: web.Request, caller: Operator, body: DecryptRequest) 
     return DecryptAnswer(ticket_answer(ticket), content.jti, from_unix_ms(content.expires_at_ms))
 
 
-def scan_answer(decision: Decision, scan_id: str, shards: int) -> ScanAnswer:
+def scan_answer(decision: Decision, scan_id: str) -> ScanAnswer:
     """The verdict as the gate is told: made from the decision's line alone, so that a replay is equal to the byte."""
     passed = decision.verdict is Verdict.SUCCESS
     entitlements = decision.entitlements()
-    prefix = f"{shard_of(decision.ticket_code, shards):02d}-"
     return ScanAnswer(
         result="success" if passed else "reject",
         scan_id=scan_id,
@@ -195,20 +193,20 @@ def scan_answer(decision: Decision, scan_id: str, shards: int) -> ScanAnswer:
             (left.remaining_uses for left in entitlements if left.function_code == decision.function_code),
             None,
         ),
-        event_id=prefix + decision.stream_id if decision.stream_id else None,
+        event_id=decision.event_id or None,
         ts=from_unix_ms(decision.decided_ms),
         reason=None if passed else decision.verdict.name,  # type: ignore[arg-type]
-        first_redemption=_first(decision.first, prefix),
+        first_redemption=_first(decision.first),
     )
 
 
-def _first(first: str, prefix: str) -> FirstRedemption | None:
+def _first(first: str) -> FirstRedemption | None:
     if not first:
         return None
-    stream_id, venue_code, terminal = first.split(WHERE_SEPARATOR)
+    event_id, venue_code, terminal = first.split(WHERE_SEPARATOR)
     return FirstRedemption(
-        event_id=prefix + stream_id,
-        ts=from_unix_ms(int(stream_id.partition("-")[0])),
+        event_id=event_id,
+        ts=from_unix_ms(int(event_id.split("-")[1])),
         venue_code=venue_code or None,
         terminal_device_id=terminal or None,
     )

@@ -46,7 +46,7 @@ from server.store.pool import Database
 from server.web import appkeys
 from server.web.auth import Tokens
 from server.web.endpoint import endpoint
-from server.web.errors import answer_everything
+from server.web.errors import answer_everything, expect
 from server.web.openapi import describe
 from server.web.routes import ROUTES
 
@@ -192,7 +192,7 @@ def build_app(parts: Parts, *, metrics_dir: Path | None = None, jobs: Jobs | Non
 def _add_routes(app: web.Application, *, demo: bool) -> None:
     routes = [route for route in ROUTES if demo or not route.demo_only]
     for route in routes:
-        app.router.add_route(route.method, route.path, endpoint(route))
+        app.router.add_route(route.method, route.path, endpoint(route), expect_handler=expect)
     app[appkeys.OPENAPI] = msgspec.json.encode(describe(app, routes, version=VERSION))
 
 

@@ -8,6 +8,9 @@ gives a clear 4xx or 503 to the client, never a hang and never a half-done act.
 BODY_BYTES_MAX = (
     64 * 1024
 )  # the largest honest body (an order of 20 lines with client context) is under 4 KiB
+BODY_READ_S_MAX = (
+    10.0  # an honest body comes with its head; a client that dribbles must not hold a place for ever
+)
 ORDER_LINES_MAX = 20  # one script holds all lines at once; 20 keys stay far from blocking Redis for a ms
 ORDER_UNITS_MAX = 50  # tickets of one order; they are issued in one transaction, which stays under 50 ms
 IDEMPOTENCY_KEY_CHARS_MAX = 64  # a UUID is 36; the key becomes a Redis key name

@@ -29,14 +29,15 @@ class ErrorCode(enum.Enum):
     SIGNATURE_INVALID = (401, False, "The signature of the notification does not hold, or it is too old.")
     OPERATOR_DISABLED = (401, False, "This operator is disabled, or has a newer password.")
     FORBIDDEN = (403, False, "This kind of token may not do that.")
-    # 404, 405, 413, 415
+    # 404, 405, 408, 413, 415
     NOT_FOUND = (404, False, "There is nothing at this address.")
     PRODUCT_NOT_FOUND = (404, False, "There is no such product.")
     ORDER_NOT_FOUND = (404, False, "There is no such order.")
     TICKET_NOT_FOUND = (404, False, "There is no such ticket.")
     METHOD_NOT_ALLOWED = (405, False, "This address does not take this method.")
+    REQUEST_TIMEOUT = (408, True, "The body did not come within 10 seconds.")
     BODY_TOO_LARGE = (413, False, "The body is larger than 64 KiB.")
-    UNSUPPORTED_MEDIA_TYPE = (415, False, "The body must be application/json.")
+    UNSUPPORTED_MEDIA_TYPE = (415, False, "The body must be application/json, and not packed.")
     # 409: the state of things
     IDEMPOTENCY_CONFLICT = (409, False, "This Idempotency-Key was used for another order.")
     SCAN_ID_CONFLICT = (409, False, "This scan_id was used for another ticket or function.")

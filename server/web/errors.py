@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import msgspec
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion11, hdrs, web
 
 from server.domain.errors import ErrorCode, Refusal
 from server.telemetry import REQUEST_SECONDS, REQUESTS
@@ -95,6 +95,13 @@ async def _respond(request: web.Request, handler: Handler, request_id: str) -> w
     except Exception:
         _log.exception("request_failed")
         return error_response(Refusal(ErrorCode.INTERNAL), request_id)
+
+
+async def expect(request: web.Request) -> None:
+    """Answers `Expect: 100-continue`; what else a client expects is passed over (RFC 9110, 10.1.1)."""
+    if request.headers[hdrs.EXPECT].lower() == "100-continue" and request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # of the answer itself, which has not begun
 
 
 def _request_id(request: web.Request) -> str:

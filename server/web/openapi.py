@@ -6,10 +6,8 @@ import inspect
 import re
 from collections.abc import Iterable
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Final
 
-import aiohttp_apispec
 import msgspec
 from aiohttp import web
 from aiohttp_apispec import AiohttpApiSpec
@@ -20,7 +18,6 @@ from server.web.errors import ErrorBody
 from server.web.routes import Access, Route
 
 VERSION: Final = "3.0.3"
-_VIEWER_DIR: Final = Path(aiohttp_apispec.__file__).parent / "static"
 _REF: Final = "#/components/schemas/{name}"
 _TEXT_PATHS: Final = {
     "/metrics": "text/plain",
@@ -38,6 +35,7 @@ _BODY_ERRORS: Final = (
     ErrorCode.BAD_REQUEST,
     ErrorCode.INVALID_JSON,
     ErrorCode.VALIDATION_FAILED,
+    ErrorCode.REQUEST_TIMEOUT,
     ErrorCode.BODY_TOO_LARGE,
     ErrorCode.UNSUPPORTED_MEDIA_TYPE,
 )
@@ -45,8 +43,7 @@ _BODY_ERRORS: Final = (
 
 def describe(app: web.Application, routes: Iterable[Route], *, version: str) -> dict[str, Any]:
     """Add the files of the documentation page to the application, and return the document of these routes."""
-    app.router.add_static("/docs/viewer", _VIEWER_DIR)
-    app.router.add_static("/docs/page", ops.PAGE_DIR)
+    app.router.add_get("/docs/{file}", ops.docs_file)
     spec = AiohttpApiSpec(
         openapi_version=VERSION,
         title="Gateline",
@@ -56,7 +53,7 @@ def describe(app: web.Application, routes: Iterable[Route], *, version: str) -> 
     routes = list(routes)
     structs: set[type[Any]] = {ErrorBody, ops.Readiness}
     for route in routes:
-        structs |= {struct for struct in (route.body, route.answer) if struct is not None}
+        structs |= {struct for struct in (route.body, route.signed_body, route.answer) if struct is not None}
     _, schemas = msgspec.json.schema_components(sorted(structs, key=lambda s: s.__name__), ref_template=_REF)
     for name, schema in sorted(schemas.items()):
         spec.spec.components.schema(name, _as_openapi(schema))
@@ -88,12 +85,10 @@ def _operation(route: Route) -> dict[str, Any]:
 
 
 def _body(route: Route) -> dict[str, Any] | None:
-    if route.access is Access.GATEWAY:  # decoded by its handler, after the signature over the raw bytes
-        schema: dict[str, Any] = {"type": "object"}
-    elif route.body is not None:
-        schema = {"$ref": _REF.format(name=route.body.__name__)}
-    else:
+    struct = route.body or route.signed_body
+    if struct is None:
         return None
+    schema = {"$ref": _REF.format(name=struct.__name__)}
     return {"required": route.body_required, "content": {"application/json": {"schema": schema}}}
 
 
@@ -185,6 +180,8 @@ def _as_openapi(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     converted = {key: _as_openapi(value) for key, value in schema.items() if key != "title"}
+    if "pattern" in converted:  # Python's `$` also stands before a last newline: our patterns end with \Z
+        converted["pattern"] = converted["pattern"].replace(r"\Z", "$")
     choices = converted.pop("anyOf", None)
     if choices is not None:
         rest = [choice for choice in choices if choice.get("type") != "null"]

@@ -5,18 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Literal
 
+import aiohttp_apispec
 import msgspec
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from server.domain.errors import Refusal
+from server.domain.errors import ErrorCode, Refusal
 from server.store import outbox, redemptions
 from server.telemetry import OUTBOX_WAITING, render_metrics
 from server.web import appkeys
 
 OUTBOX_LATE_S = 5.0  # normally under 0.1 s: past this nobody publishes
-PAGE_DIR: Final = Path(__file__).parent / "static"
-_DOCS_PAGE: Final = (PAGE_DIR / "docs.html").read_bytes()
+_PAGE_DIR: Final = Path(__file__).parent / "static"
+_VIEWER_DIR: Final = Path(aiohttp_apispec.__file__).parent / "static"
+_DOCS_PAGE: Final = (_PAGE_DIR / "docs.html").read_bytes()
+_DOCS_FILES: Final = {
+    "docs.js": _PAGE_DIR,
+    "swagger-ui.css": _VIEWER_DIR,
+    "swagger-ui-bundle.js": _VIEWER_DIR,
+    "favicon-32x32.png": _VIEWER_DIR,
+}
 # Only our own files, and no other server: what the viewer is asked to show by its address stays on this one.
 _DOCS_HEADERS: Final = {
     "Content-Security-Policy": (
@@ -100,3 +108,11 @@ async def openapi_document(request: web.Request, caller: None, body: None) -> we
 async def docs(request: web.Request, caller: None, body: None) -> web.Response:
     """The same document as a page for people."""
     return web.Response(body=_DOCS_PAGE, content_type="text/html", charset="utf-8", headers=_DOCS_HEADERS)
+
+
+async def docs_file(request: web.Request) -> web.FileResponse:
+    """What the page is made of: these files and no other."""
+    name = request.match_info["file"]
+    if name not in _DOCS_FILES:
+        raise Refusal(ErrorCode.NOT_FOUND)
+    return web.FileResponse(_DOCS_FILES[name] / name, headers={"Cache-Control": "max-age=3600"})

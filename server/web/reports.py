@@ -6,6 +6,7 @@ import base64
 import binascii
 import csv
 import io
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
@@ -27,13 +28,14 @@ from server.store.reports import RedemptionFilter
 from server.web import appkeys
 
 _DEFAULT_WINDOW: Final = timedelta(hours=24)
+_EVENT_ID: Final = re.compile(r"\d{2}-\d{1,20}-\d{1,20}")
 _FORMULA: Final = ("=", "+", "-", "@")
 _COLUMNS: Final = (
     "event_id", "ts", "ticket_code", "product_id", "product", "function", "result", "reason", "operator", "location",
     "terminal_device_id", "scan_id",
 )  # fmt: skip
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
-Text = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._@:-]{1,64}$")]
+Text = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._@:-]{1,64}\Z")]
 
 
 class WindowQuery(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"}):
@@ -155,8 +157,8 @@ async def summary(request: web.Request, caller: Operator, body: WindowQuery) -> 
 
 
 def _window(query: WindowQuery) -> tuple[datetime, datetime]:
-    end = query.end or (datetime.now(UTC) if query.start is None else query.start + _DEFAULT_WINDOW)
     try:
+        end = query.end or (datetime.now(UTC) if query.start is None else query.start + _DEFAULT_WINDOW)
         start = query.start or end - _DEFAULT_WINDOW
         start, end = start.astimezone(UTC), end.astimezone(UTC)
     except OverflowError as fault:
@@ -167,7 +169,11 @@ def _window(query: WindowQuery) -> tuple[datetime, datetime]:
 
 
 def _cursor(row: Any) -> str:
-    place = f"{row['decided_at'].isoformat()} {row['event_id']}"
+    return _cursor_at(row["decided_at"], row["event_id"])
+
+
+def _cursor_at(decided_at: datetime, event_id: str) -> str:
+    place = f"{decided_at.isoformat()} {event_id}"
     return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
 
 
@@ -175,10 +181,11 @@ def _read_cursor(cursor: str) -> tuple[datetime, str]:
     try:
         place = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
         decided_at, _, event_id = place.partition(" ")
-        moment = datetime.fromisoformat(decided_at)
-    except (ValueError, binascii.Error) as fault:
+        moment = datetime.fromisoformat(decided_at).astimezone(UTC)
+    except (ValueError, OverflowError, binascii.Error) as fault:
         raise Refusal(ErrorCode.INVALID_CURSOR) from fault
-    if moment.tzinfo is None or not event_id.isprintable():
+    # Only what `_cursor_at` writes: one spelling, and nothing that Postgres could not take.
+    if not _EVENT_ID.fullmatch(event_id) or _cursor_at(moment, event_id) != cursor:
         raise Refusal(ErrorCode.INVALID_CURSOR)
     return moment, event_id
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from server.domain.errors import ErrorCode as E
+from server.hosted.gateway import Notification
 from server.web import buyer, gate, ops, reports, webhooks
 
 
@@ -36,6 +37,9 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     access: Access = Access.ALL
     body: type[Any] | None = None  # JSON body
     body_required: bool = True
+    signed_body: type[Any] | None = (
+        None  # JSON that the handler decodes itself, once the signature of its bytes holds
+    )
     query: type[Any] | None = None
     answer: type[Any] | None = None  # None: not JSON, or (readyz) with a status of its own
     status: int = 200
@@ -94,7 +98,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="POST", path="/payments/notify", handler=webhooks.notify, access=Access.GATEWAY,
-        answer=webhooks.NotifyAnswer, errors=(E.ORDER_NOT_FOUND, E.REDIS_UNAVAILABLE, *_MISMATCH, *_RECORD),
+        signed_body=Notification, answer=webhooks.NotifyAnswer,
+        errors=(E.ORDER_NOT_FOUND, E.REDIS_UNAVAILABLE, *_MISMATCH, *_RECORD),
     ),
     Route(
         method="POST", path="/qr/decrypt", handler=gate.decrypt, access=Access.OPERATOR, body=gate.DecryptRequest,

@@ -14,7 +14,7 @@ from server.hosted import signing
 from server.hosted.gateway import Notification
 from server.telemetry import SETTLEMENTS
 from server.web import appkeys
-from server.web.body import decode
+from server.web.body import decode, read_bytes
 
 
 class NotifyAnswer(msgspec.Struct, frozen=True):
@@ -27,7 +27,7 @@ class NotifyAnswer(msgspec.Struct, frozen=True):
 
 async def notify(request: web.Request, caller: None, body: None) -> NotifyAnswer:
     """A signed notification of the generic gateway; the signature covers the raw bytes, so it is checked first."""
-    raw = await request.read()
+    raw = await read_bytes(request)
     secrets = request.app[appkeys.CONFIG].gateway_secrets
     if not signing.holds(secrets, request.headers, raw, int(time.time())):
         SETTLEMENTS.labels("unverified", "SIGNATURE_INVALID").inc()

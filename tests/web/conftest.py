@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
-from aiohttp import ClientSession
-from aiohttp.test_utils import TestServer
+from aiohttp import ClientSession, web
 from redis.asyncio import Redis
 
 from server import config as configuration
 from server.app import build_app, build_jobs, open_parts
 from server.dev.embedded import EmbeddedServers
+from server.service import CONNECTION
 from server.web import appkeys
 from tests.conftest import database_named, key
 from tests.road import Road
@@ -24,17 +24,17 @@ from tests.web.stage import Stage
 async def stage(servers: EmbeddedServers, template: str) -> AsyncIterator[Stage]:
     """A stage on a database of its own and an emptied Valkey. Not together with `road` in one file: it empties too."""
     assert servers.redis_url is not None and servers.database_url is not None
-    url = database_named(servers.database_url, f"stage_{secrets.token_hex(6)}")
+    database = f"stage_{secrets.token_hex(6)}"
+    database_url = database_named(servers.database_url, database)
     admin = await asyncpg.connect(servers.database_url)
-    database = url.rpartition("/")[2]
     await admin.execute(f"CREATE DATABASE {database} TEMPLATE {template}")
     redis = Redis.from_url(servers.redis_url)
     await redis.flushall()
-    pg = await asyncpg.connect(url)
+    pg = await asyncpg.connect(database_url)
     config = configuration.load(
         {
             "REDIS_URL": servers.redis_url,
-            "DATABASE_URL": url,
+            "DATABASE_URL": database_url,
             "GATELINE_PORT": "0",
             "GATELINE_QR_KEYS": f"1:{key()}",
             "GATELINE_JWT_KEYS": f"k1:{key()},old:{key()}",
@@ -46,12 +46,16 @@ async def stage(servers: EmbeddedServers, template: str) -> AsyncIterator[Stage]
     )
     async with open_parts(config) as parts:
         app = build_app(parts, jobs=build_jobs(parts))
-        async with TestServer(app) as server, ClientSession(base_url=server.make_url("/")) as session:
-            road = Road(session, config, parts, app[appkeys.BACKLOG], url=str(server.make_url("/")), app=app)
-            await road.until_ready()
-            stage = Stage(road, redis, pg)
+        runner = web.AppRunner(app, **CONNECTION)  # as the command line does, down to the connection
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+        async with ClientSession(base_url=url) as session:
+            stage = Stage(Road(session, config, parts, app[appkeys.BACKLOG], url=url, app=app), redis, pg)
+            await stage.road.until_ready()
             await stage.set()
             yield stage
+        await runner.cleanup()
     await pg.close()
     await redis.aclose()
     await admin.execute(f"DROP DATABASE {database} WITH (FORCE)")

@@ -48,8 +48,8 @@ class CatchUp:
             await asyncio.sleep(_POLL_S)
 
     async def open(self) -> bool:
-        """Every gate is loaded and open: what Redis has is all there is."""
-        return all(epoch is not None for epoch in await self._epochs.read())
+        """Every gate is loaded and open to us: what Redis has is all there is."""
+        return all(self._epochs.fits(epoch) for epoch in await self._epochs.read())
 
     async def note(self, names: Iterable[str]) -> dict[str, str]:
         """Stream -> the last id it generated."""

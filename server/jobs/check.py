@@ -82,7 +82,7 @@ async def check(
 
 
 def _pages(stock: StockCheck, gate: TicketCheck, verdicts: VerdictCheck, shards: int) -> Mapping[str, Page]:
-    """How key names begin, and who looks at such keys. Keys of an earlier number of shards are no one's: out of use."""
+    """How key names begin, and who looks at such keys."""
     a_product = keys.stock(0)
     pages: dict[str, Page] = {keys.hold(""): stock.holds, a_product[:-1]: stock.stocks}
     for shard in range(shards):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -39,18 +39,14 @@ class VerdictCheck:
     async def told(self, shard: int, scan_ids: Sequence[str]) -> None:
         """Scans of one shard of which Redis keeps what they were told."""
         self._told.looked(len(scan_ids))
-        suspects = await self._judge(await self._texts(shard, scan_ids), {shard})
+        suspects = await self._judge(await self._texts(shard, scan_ids))
         await confirm(suspects, partial(self._look_at_told, shard))
 
     async def _look_at_told(self, shard: int, scan_ids: Sequence[str]) -> Faults | None:
         texts = await self._texts(shard, scan_ids)
         if not await self._catch_up.passed(await self._catch_up.note([keys.redemptions(shard)])):
             return None
-        async with self._db.connection() as connection:
-            known = await redemptions.cursors(connection)
-        # A verdict of before the number of shards changed stands under its shard of then.
-        shards = {keys.shard_of_stream(stream) for stream in known if stream != keys.ORDERS_STREAM}
-        faults = await self._judge(texts, shards | {shard})
+        faults = await self._judge(texts)
         still = await self._texts(shard, [scan_id for _, scan_id in faults])
         if not await self._catch_up.open():
             return None
@@ -64,7 +60,7 @@ class VerdictCheck:
             answers: list[str | None] = await ask(pipe.execute())
         return dict(zip(scan_ids, answers, strict=True))
 
-    async def _judge(self, texts: Mapping[str, str | None], shards: Collection[int]) -> Faults:
+    async def _judge(self, texts: Mapping[str, str | None]) -> Faults:
         faults: Faults = {}
         told: dict[str, Decision] = {}
         for scan_id, text in texts.items():
@@ -74,15 +70,10 @@ class VerdictCheck:
                 told[scan_id] = Decision.parse(text)
             except ValueError:
                 faults[self._told, scan_id] = f"scan {scan_id}: Redis keeps what cannot be read"
-        ids = [f"{shard:02d}-{decision.stream_id}" for decision in told.values() for shard in shards]
         async with self._db.connection() as connection:
-            events = {
-                (row["ticket_code"], event_id.partition("-")[2]): row
-                for event_id, row in (await check.events_by_id(connection, ids)).items()
-            }
+            events = await check.events_by_id(connection, [decision.event_id for decision in told.values()])
         for scan_id, decision in told.items():
-            row = events.get((decision.ticket_code, decision.stream_id))
-            if wrong := _wrong(scan_id, decision, row):
+            if wrong := _wrong(scan_id, decision, events.get(decision.event_id)):
                 faults[self._told, scan_id] = f"scan {scan_id}: {wrong}"
         return faults
 
@@ -130,7 +121,7 @@ class VerdictCheck:
 def _wrong(scan_id: str, told: Decision, row: Any) -> str:
     """What the record says otherwise than the scan was told; empty when they agree."""
     if not told.verdict.names_ticket:
-        return f"told {told.verdict.name}, which is never recorded, with an event" if told.stream_id else ""
+        return f"told {told.verdict.name}, which is never recorded, with an event" if told.event_id else ""
     if row is None:
         return f"told {told.verdict.name}, and the record has no such event"
     differing = [name for name, said, recorded in _parts(scan_id, told, row) if said != recorded]
@@ -139,6 +130,7 @@ def _wrong(scan_id: str, told: Decision, row: Any) -> str:
 
 def _parts(scan_id: str, told: Decision, row: Any) -> Iterator[tuple[str, object, object]]:
     yield "verdict", told.verdict.name, row["reason"] or "SUCCESS"
+    yield "ticket", told.ticket_code, row["ticket_code"]
     yield "function", told.function_code, row["function_code"]
     yield "scan_id", scan_id, row["scan_id"]
     yield "status", told.ticket_status, row["ticket_status"]

@@ -1,0 +1,337 @@
+"""Redemption against a model: any tickets, QRs, functions, gates and repeats, several of them in one script call.
+
+Every step goes through `Redeemer` to the script on a real Valkey. Every verdict must be the model's, every repeat the
+first verdict byte for byte, and the stream must hold exactly what was decided.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import msgspec
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from server.config import Ack
+from server.domain.redemption import (
+    WHERE_SEPARATOR,
+    Decision,
+    EntitlementLeft,
+    RedemptionEvent,
+    Scan,
+    Undecided,
+    Verdict,
+    pack_remaining,
+)
+from server.domain.tickets import SpentQr, Ticket, TicketStatus, gate_hash
+from server.hot import keys
+from server.hot.connection import connect
+from server.hot.redeem import Redeemer
+from server.hot.scripts import ScriptRunner
+from server.hot.stream import ORIGIN, Streams
+from server.hot.tickets import GateTickets
+
+T = TypeVar("T")
+SHARDS = 2
+PLAIN, DATED, VOID, UNKNOWN = "PLAIN", "DATED", "VOID", "UNKNOWN"
+FUNCTIONS = ("bus", "us", "b")  # names that contain one another must not be taken for one another
+DATES = (datetime.fromtimestamp(1.5, UTC), datetime.fromtimestamp(2.5, UTC))
+MOMENTS_MS = (1_499, 1_500, 2_499, 2_500)
+
+SCAN = st.builds(
+    Scan,
+    scan_id=st.sampled_from(("s1", "s2", "s3", "s4", "s5")),
+    ticket_code=st.sampled_from((PLAIN, PLAIN, PLAIN, DATED, VOID, UNKNOWN)),
+    function_code=st.sampled_from((*FUNCTIONS, *FUNCTIONS, "ferry")),
+    jti=st.sampled_from(("q1", "q2", "q3")),
+    at_ms=st.sampled_from(MOMENTS_MS),
+    operator=st.sampled_from(("gina", "gus")),
+    venue_code=st.sampled_from(("pier", "")),
+    terminal_device_id=st.just("gate-7"),
+    ruled=st.sampled_from(
+        (*[None] * 8, Verdict.QR_EXPIRED, Verdict.WRONG_VENUE_FUNCTION, Verdict.TICKET_NOT_FOUND)
+    ),
+)
+
+
+@dataclass
+class Model:
+    """What the gate is supposed to say. Verdicts are kept as the gate gave them, to be compared with repeats."""
+
+    tickets: dict[str, Ticket]
+    uses: Counter[tuple[str, str]] = field(default_factory=Counter)  # left per (ticket, function)
+    at_gate: set[str] = field(default_factory=set)
+    open: bool = True
+    told: dict[tuple[int, str], Decision] = field(default_factory=dict)  # by shard and scan_id
+    spent: dict[tuple[str, str, str], tuple[Scan, Decision]] = field(default_factory=dict)
+
+    def judge(self, scan: Scan) -> Undecided | Decision | tuple[Verdict, str]:
+        """No decision, an earlier decision again, or a new verdict with the ticket's status."""
+        told = self.told.get((shard(scan), scan.scan_id))
+        if not self.open:
+            return Undecided.GATE_CLOSED
+        if told is not None:
+            same = (told.ticket_code, told.function_code) == (scan.ticket_code, scan.function_code)
+            return told if same else Undecided.SCAN_ID_CONFLICT
+        if scan.ruled is not None and not scan.ruled.names_ticket:
+            return scan.ruled, ""
+        if scan.ticket_code not in self.at_gate:
+            return Undecided.TICKET_ABSENT
+        spent = self.spent.get((scan.ticket_code, scan.jti, scan.function_code))
+        if spent and spent[0].scan_id == scan.scan_id:
+            return spent[1]
+        return self.verdict(scan, spent is not None)
+
+    def verdict(self, scan: Scan, spent: bool) -> tuple[Verdict, str]:
+        status = self.status(scan)
+        usable = status in ("ACTIVE", "REDEEMED")
+        if scan.ruled is not None:
+            return scan.ruled, status
+        if not usable:
+            return Verdict.TICKET_NOT_VALID, status
+        if scan.function_code not in FUNCTIONS:
+            return Verdict.WRONG_FUNCTION, status
+        if spent:
+            return Verdict.ALREADY_REDEEMED, status
+        if not self.uses[scan.ticket_code, scan.function_code]:
+            return Verdict.NO_REMAINING, status
+        self.uses[scan.ticket_code, scan.function_code] -= 1
+        return Verdict.SUCCESS, self.status(scan)
+
+    def status(self, scan: Scan) -> str:
+        ticket = self.tickets[scan.ticket_code]
+        if ticket.status is TicketStatus.VOID:
+            return "VOID"
+        if ticket.valid_from and scan.at_ms < ticket.valid_from.timestamp() * 1000:
+            return "NOT_YET_VALID"
+        if ticket.valid_until and scan.at_ms >= ticket.valid_until.timestamp() * 1000:
+            return "EXPIRED"
+        return "ACTIVE" if any(self.uses[ticket.code, function] for function in FUNCTIONS) else "REDEEMED"
+
+    def remaining(self, code: str) -> str:
+        return pack_remaining([(function, self.uses[code, function]) for function in FUNCTIONS])
+
+    def hash_of(self, code: str) -> list[str]:
+        """The ticket as the record would load it now."""
+        left = tuple(
+            EntitlementLeft(
+                each.function_code, each.label, each.total_uses, self.uses[code, each.function_code]
+            )
+            for each in self.tickets[code].entitlements
+        )
+        spent = [
+            SpentQr(jti, function, told.event_id, scan.scan_id, place(scan), told.remaining, told.decided_ms)
+            for (of, jti, function), (scan, told) in self.spent.items()
+            if of == code
+        ]
+        return gate_hash(msgspec.structs.replace(self.tickets[code], entitlements=left), spent)
+
+
+def shard(scan: Scan) -> int:
+    return keys.shard_of(scan.ticket_code, SHARDS)
+
+
+def place(scan: Scan) -> str:
+    return scan.venue_code + WHERE_SEPARATOR + scan.terminal_device_id
+
+
+def ticket(code: str, uses: tuple[int, ...]) -> Ticket:
+    dated = code == DATED
+    return Ticket(
+        code=code,
+        order_id="order",
+        position=0,
+        unit=1,
+        buyer_id="demo:ann",
+        product_id=1,
+        product_name="Island day",
+        status=TicketStatus.VOID if code == VOID else TicketStatus.ACTIVE,
+        valid_from=DATES[0] if dated else None,
+        valid_until=DATES[1] if dated else None,
+        issued_at=DATES[0],
+        entitlements=tuple(
+            EntitlementLeft(function, f"票 {function}", total, total)
+            for function, total in zip(FUNCTIONS, uses, strict=True)
+        ),
+    )
+
+
+class RedeemMachine(RuleBasedStateMachine):
+    """Steps against Valkey and against the model."""
+
+    def __init__(self, redis_url: str) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.redis = connect(redis_url)
+        runner = ScriptRunner(self.redis, Ack.MEMORY)
+        self.redeemer = Redeemer(runner, SHARDS)
+        self.gate = GateTickets(self.redis, runner, SHARDS)
+        self.streams = Streams(self.redis)
+        self.model = Model({})
+        self.events: list[list[RedemptionEvent]] = [[] for _ in range(SHARDS)]
+
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(call)
+
+    def teardown(self) -> None:
+        self.run(self.redis.aclose(close_connection_pool=True))
+        self.loop.close()
+
+    @initialize(uses=st.tuples(*(st.integers(1, 3) for _ in FUNCTIONS)))
+    def begin(self, uses: tuple[int, ...]) -> None:
+        self.run(self.redis.flushdb())
+        self.open()
+        self.model.tickets = {code: ticket(code, uses) for code in (PLAIN, DATED, VOID)}
+        self.model.uses = Counter(
+            {
+                (c, each.function_code): each.total_uses
+                for c, t in self.model.tickets.items()
+                for each in t.entitlements
+            }
+        )
+        self.load([*self.model.tickets], replace=False)
+
+    def open(self) -> None:
+        for number in range(SHARDS):
+            self.run(self.redis.set(keys.epoch(number), f"run {SHARDS}"))
+
+    def load(self, codes: list[str], *, replace: bool) -> None:
+        hashes = {code: self.model.hash_of(code) for code in codes}
+        self.run(self.gate.replace(hashes) if replace else self.gate.load_absent(hashes))
+        self.model.at_gate |= set(codes)
+
+    @rule(scans=st.lists(SCAN, min_size=1, max_size=8))
+    def scan(self, scans: list[Scan]) -> None:
+        """All at once: those of one shard are one call of the script, judged in this order."""
+
+        async def redeem() -> list[str | Undecided]:
+            return await asyncio.gather(*(self.redeemer.redeem(each) for each in scans))
+
+        for scan, answer in zip(scans, self.run(redeem()), strict=True):
+            expected = self.model.judge(scan)
+            if isinstance(expected, Undecided):
+                assert answer is expected
+            elif isinstance(expected, Decision):
+                assert answer == expected.line()
+            else:
+                assert isinstance(answer, str)
+                self.new_verdict(scan, *expected, Decision.parse(answer))
+
+    def new_verdict(self, scan: Scan, verdict: Verdict, status: str, told: Decision) -> None:
+        code = scan.ticket_code
+        recorded = verdict.names_ticket
+        first = self.model.spent.get((code, scan.jti, scan.function_code))
+        assert told == Decision(
+            verdict=verdict,
+            event_id=told.event_id,
+            ticket_code=code,
+            function_code=scan.function_code,
+            ticket_status=status,
+            remaining=self.model.remaining(code) if recorded else "",
+            first=f"{first[1].event_id}{WHERE_SEPARATOR}{place(first[0])}"
+            if first and verdict is Verdict.ALREADY_REDEEMED
+            else "",
+            decided_ms=told.decided_ms,
+            terms=gate_hash(self.model.tickets[code], [])[1] if recorded else "",
+        )
+        assert told.event_id.startswith(f"{shard(scan):02d}-") if recorded else told.event_id == ""
+        self.model.told[shard(scan), scan.scan_id] = told
+        if verdict is Verdict.SUCCESS:
+            self.model.spent[code, scan.jti, scan.function_code] = (scan, told)
+        if recorded:
+            self.events[shard(scan)].append(_event(scan, told))
+
+    @rule(scan_id=st.sampled_from(("s1", "s2", "s3", "s4", "s5")), number=st.integers(0, SHARDS - 1))
+    def forget_what_a_scan_was_told(self, scan_id: str, number: int) -> None:
+        """Its day is over: a success is still known by its QR, a refusal is judged anew."""
+        self.run(self.redis.delete(keys.said(number, scan_id)))
+        self.model.told.pop((number, scan_id), None)
+
+    @rule(code=st.sampled_from((PLAIN, DATED, VOID)))
+    def lose_a_ticket(self, code: str) -> None:
+        self.run(self.redis.delete(keys.ticket(keys.shard_of(code, SHARDS), code)))
+        self.model.at_gate.discard(code)
+
+    @rule(replace=st.booleans())
+    def load_from_the_record(self, replace: bool) -> None:
+        if self.model.open or replace:
+            self.load([PLAIN, DATED, VOID], replace=replace)
+
+    @rule()
+    def close_or_open(self) -> None:
+        self.model.open = not self.model.open
+        if self.model.open:
+            self.open()
+        else:
+            self.run(self.redis.delete(*(keys.epoch(number) for number in range(SHARDS))))
+
+    @invariant()
+    def the_gate_has_what_is_left(self) -> None:
+        codes = [*self.model.tickets]
+        at_gate = [self.model.remaining(code) if code in self.model.at_gate else None for code in codes]
+        assert self.run(self.gate.remaining(codes)) == at_gate
+
+    @invariant()
+    def the_streams_have_every_decision_once_and_in_order(self) -> None:
+        for number in range(SHARDS):
+            entries = self.run(self.streams.read(keys.redemptions(number), ORIGIN, 1_000))
+            assert [RedemptionEvent.parse(entry.id, entry.body or "") for entry in entries] == self.events[
+                number
+            ]
+
+    @invariant()
+    def nothing_is_spent_beyond_what_was_sold(self) -> None:
+        successes = Counter(
+            (event.ticket_code, event.function_code)
+            for events in self.events
+            for event in events
+            if event.verdict is Verdict.SUCCESS
+        )
+        for code, sold in self.model.tickets.items():
+            for each in sold.entitlements:
+                spent = successes[code, each.function_code]
+                assert spent == each.total_uses - self.model.uses[code, each.function_code] >= 0
+
+
+def _event(scan: Scan, told: Decision) -> RedemptionEvent:
+    return RedemptionEvent(
+        stream_id=told.event_id.partition("-")[2],
+        verdict=told.verdict,
+        ticket_code=told.ticket_code,
+        function_code=told.function_code,
+        ticket_status=told.ticket_status,
+        remaining=told.remaining,
+        first=told.first,
+        decided_ms=told.decided_ms,
+        jti=scan.jti,
+        scan_id=scan.scan_id,
+        at_ms=scan.at_ms,
+        operator=scan.operator,
+        venue_code=scan.venue_code,
+        terminal_device_id=scan.terminal_device_id,
+    )
+
+
+def test_redemption_behaves_as_its_model_through_repeats_losses_and_loading(redis_url: str) -> None:
+    run_state_machine_as_test(
+        lambda: RedeemMachine(redis_url),
+        settings=settings(
+            max_examples=60,
+            stateful_step_count=25,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

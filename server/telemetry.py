@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import (
     REGISTRY,
     CollectorRegistry,
@@ -57,6 +58,10 @@ OUTBOX_WAITING: Final = Gauge(
 )
 
 _log: Final = structlog.get_logger("alert")
+# Without the values of variables: a token, a password or a signed body is among them wherever a request fails.
+_traces: Final = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
 
 
 def alert(name: str, **facts: Any) -> None:
@@ -75,7 +80,7 @@ def configure_logging(level: str) -> None:
     structlog.configure(
         processors=[
             *shared,
-            structlog.processors.dict_tracebacks,
+            _traces,
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
@@ -83,17 +88,35 @@ def configure_logging(level: str) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_tell_without_bytes)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            foreign_pre_chain=[
+                *shared,
+                structlog.stdlib.add_logger_name,
+                structlog.stdlib.ExtraAdder({"kind"}),
+            ],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.dict_tracebacks,
+                _traces,
                 structlog.processors.JSONRenderer(ensure_ascii=False),
             ],
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+
+
+def _tell_without_bytes(record: logging.LogRecord) -> bool:
+    """What cannot be read as HTTP is logged by aiohttp with its bytes, a token among them: its kind is enough.
+
+    It is a warning, since any stranger can send it.
+    """
+    fault = record.exc_info[1] if record.exc_info else None
+    if isinstance(fault, HttpProcessingError):
+        record.msg, record.args, record.exc_info = "not_http", (), None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.__dict__["kind"] = type(fault).__name__
+    return True
 
 
 def forget_dead_processes(folder: Path) -> None:

@@ -105,7 +105,7 @@ class CatalogFile(msgspec.Struct, frozen=True):
 
 def parse(text: str) -> CatalogFile:
     """The entries of a catalog file. Raises CatalogFileError with all faults (a syntax error is found alone)."""
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n")  # as some editors save it
+    text = text.removeprefix("\ufeff")  # as some editors save it
     document = _load(text)
     lines = locate(text)
     faults: list[Fault] = []

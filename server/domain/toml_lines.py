@@ -43,7 +43,7 @@ class Lines:
 
 
 def locate(text: str) -> Lines:
-    """The lines of all tables and keys of a valid document whose lines end with \\n.
+    """The lines of all tables and keys of a valid document.
 
     What stands inside a value (an inline table, an array) is found at the value's key.
     """

@@ -204,6 +204,7 @@ def test_what_cannot_be_is_refused_with_line_and_reason(text: str, line: int, pa
         ("= 100", "= 1.0", 5, "not 1.0"),
         ("= 100", "= true", 5, "not true"),
         ("= 100", "= '100'", 5, 'not "100"'),
+        ("= 100", f"= '{'1' * 9_000}'", 5, "1..."),
         ("= 100", "= 0x" + "F" * 5_000, 5, "not so large a number"),
         ("= 10\n", "= 100_000_001\n", 6, "sellable takes"),
         ("{ bus = 1 }", "{}", 7, "at least one function"),

@@ -42,32 +42,20 @@ class ScriptRunner:
         """Run a script within the bound of a Redis call. Raises Refusal(REDIS_UNAVAILABLE), see `ask`."""
         if self._await_replica:
             return await ask(self._run_and_wait(script, keys, args))
-        return await ask(self._run(script, keys, args))
-
-    async def _run(self, script: Script, keys: Sequence[str], args: Sequence[str | int]) -> Any:
-        try:
-            return await self._redis.evalsha(script.sha, len(keys), *keys, *args)
-        except NoScriptError:
-            return await self._redis.eval(script.text, len(keys), *keys, *args)
+        return await ask(_evaluate(self._redis, script, keys, args))
 
     async def _run_and_wait(self, script: Script, keys: Sequence[str], args: Sequence[str | int]) -> Any:
-        # WAITAOF speaks of the writes of its own connection, so both commands go through one pipeline.
-        result, synced = await self._pipeline("EVALSHA", script.sha, keys, args)
-        if isinstance(result, NoScriptError):
-            result, synced = await self._pipeline("EVAL", script.text, keys, args)
-        for answer in (result, synced):
-            if isinstance(answer, Exception):
-                raise answer
-        local, replicas = synced
+        # WAITAOF speaks of the writes of its own connection, so both go through one.
+        async with self._redis.client() as connection:
+            result = await _evaluate(connection, script, keys, args)
+            local, replicas = await connection.waitaof(1, 1, REDIS_ACK_MS_MAX)
         if local < 1 or replicas < 1:
             raise Refusal(ErrorCode.NOT_ACKNOWLEDGED)
         return result
 
-    async def _pipeline(
-        self, command: str, script: str, keys: Sequence[str], args: Sequence[str | int]
-    ) -> list[Any]:
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.execute_command(command, script, len(keys), *keys, *args)
-            pipe.execute_command("WAITAOF", 1, 1, REDIS_ACK_MS_MAX)
-            answers: list[Any] = await pipe.execute(raise_on_error=False)
-        return answers
+
+async def _evaluate(redis: Redis, script: Script, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+    try:
+        return await redis.evalsha(script.sha, len(keys), *keys, *args)
+    except NoScriptError:
+        return await redis.eval(script.text, len(keys), *keys, *args)

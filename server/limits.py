@@ -29,8 +29,11 @@ TICKETS_PAGE_MAX = 500  # GET /my/tickets: 10 full orders
 REPORT_PAGE_MAX = 1_000  # GET /reports/redemptions as JSON
 REPORT_PAGE_DEFAULT = 100
 REPORT_WINDOW_DAYS_MAX = 366  # a year and a leap day: longer questions belong to a warehouse
-REPORT_CSV_ROWS_MAX = 1_000_000  # a spreadsheet's own bound (1,048,576 rows)
+REPORT_SUMMARY_ROWS_MAX = (
+    20_000  # about 4 MiB of JSON, held as a whole; past it a shorter window is asked for
+)
 REPORT_CSV_CHUNK_ROWS = 1_000  # rows a chunk of the streamed CSV: ~150 KiB, so memory stays flat
+REPORT_WRITE_S_MAX = 60.0  # a client that takes none of a chunk for so long is gone
 PRICE_FEN_MAX = 100_000_000  # one million yuan a unit; WeChat Pay's own ceiling is far lower
 PAYMENT_FEN_MAX = PRICE_FEN_MAX * ORDER_UNITS_MAX  # what the dearest order costs
 SELLABLE_MAX = 100_000_000

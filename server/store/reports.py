@@ -45,6 +45,8 @@ async def redemptions_page(
     )
 
 
-async def redemptions_summary(connection: Connection, start: datetime, end: datetime) -> list[Any]:
-    """Counts of events by product, function, venue, hour, result and reason."""
-    return list(await connection.fetch(_Q["redemptions_summary"], start, end))
+async def redemptions_summary(
+    connection: Connection, start: datetime, end: datetime, limit: int
+) -> list[Any]:
+    """Counts of events by product, function, venue, hour, result and reason; up to `limit` rows."""
+    return list(await connection.fetch(_Q["redemptions_summary"], start, end, limit))

@@ -14,6 +14,7 @@ from aiohttp import HttpVersion11, hdrs, web
 from server.domain.errors import ErrorCode, Refusal
 from server.telemetry import REQUEST_SECONDS, REQUESTS
 
+_REQUEST_ID: Final = "request_id"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 RETRY_AFTER_S: Final = "1"  # a full queue is empty after half a second
 _log: Final = structlog.get_logger("http")
@@ -56,7 +57,7 @@ def error_response(refusal: Refusal, request_id: str) -> web.Response:
 async def answer_everything(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Gives every request an id, turns whatever goes wrong into a stable error, and counts and logs the outcome."""
     started = time.perf_counter()
-    request_id = _request_id(request)
+    request_id = request[_REQUEST_ID] = _request_id(request)
     with structlog.contextvars.bound_contextvars(request_id=request_id):
         response = await _respond(request, handler, request_id)
         seconds = time.perf_counter() - started
@@ -73,10 +74,16 @@ async def answer_everything(request: web.Request, handler: Handler) -> web.Strea
             ms=round(seconds * 1000, 2),
         )
     if not response.prepared:
-        response.headers["X-Request-Id"] = request_id
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers.setdefault("Cache-Control", "no-store")
+        mark(request, response)
     return response
+
+
+def mark(request: web.Request, response: web.StreamResponse) -> None:
+    """The headers of every answer; what streams its answer calls this before it begins."""
+    response.headers["X-Request-Id"] = request[_REQUEST_ID]
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Server"] = "Gateline"  # and not which library of which version
+    response.headers.setdefault("Cache-Control", "no-store")
 
 
 async def _respond(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import csv
-import io
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from aiohttp import web
@@ -16,24 +14,21 @@ from aiohttp import web
 from server.domain.catalog import Operator
 from server.domain.errors import ErrorCode, Refusal
 from server.limits import (
-    REPORT_CSV_CHUNK_ROWS,
-    REPORT_CSV_ROWS_MAX,
     REPORT_PAGE_DEFAULT,
     REPORT_PAGE_MAX,
+    REPORT_SUMMARY_ROWS_MAX,
     REPORT_WINDOW_DAYS_MAX,
 )
 from server.store import catalog, reports
-from server.store.pool import Connection
 from server.store.reports import RedemptionFilter
 from server.web import appkeys
+from server.web.redemptions import Redemption, redemption, stream_csv
 
 _DEFAULT_WINDOW: Final = timedelta(hours=24)
-_EVENT_ID: Final = re.compile(r"\d{2}-\d{1,20}-\d{1,20}")
-_FORMULA: Final = ("=", "+", "-", "@")
-_COLUMNS: Final = (
-    "event_id", "ts", "ticket_code", "product_id", "product", "function", "result", "reason", "operator", "location",
-    "terminal_device_id", "scan_id",
-)  # fmt: skip
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_US: Final = timedelta(microseconds=1)
+_MOMENT: Final = r"(-?\d{1,18})"  # unix microseconds
+_PLACE: Final = re.compile(rf"{_MOMENT} {_MOMENT} {_MOMENT} (\d{{2}}-\d{{1,20}}-\d{{1,20}})")
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 Text = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._@:-]{1,64}\Z")]
 
@@ -57,19 +52,13 @@ class RedemptionsQuery(WindowQuery, frozen=True):
     format: Literal["json", "csv"] = "json"
 
 
-class Redemption(msgspec.Struct, frozen=True):
+class Place(msgspec.Struct, frozen=True):
+    """Where a page ended: its window, and its last event."""
+
+    start: datetime
+    end: datetime
+    decided_at: datetime
     event_id: str
-    ts: datetime
-    ticket_code: str
-    product_id: int
-    product: str
-    function: str
-    result: Literal["success", "reject"]
-    reason: str | None
-    operator: str
-    location: str | None
-    terminal_device_id: str | None
-    scan_id: str
 
 
 class RedemptionsAnswer(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"}):
@@ -111,8 +100,15 @@ class SummaryAnswer(msgspec.Struct, frozen=True, rename={"start": "from", "end":
 async def redemptions(
     request: web.Request, caller: Operator, body: RedemptionsQuery
 ) -> RedemptionsAnswer | web.StreamResponse:
-    """Recorded verdicts, newest first, in keyset pages: a page never shifts while new events arrive."""
-    start, end = _window(body)
+    """Recorded verdicts, newest first, in keyset pages: a page never shifts while new events arrive.
+
+    A cursor goes on in the window of its first page, so that what lies between is neither told twice nor left out.
+    """
+    place = None if body.cursor is None else _read_cursor(body.cursor)
+    if place is not None and body.start is None and body.end is None:
+        start, end = _bounded(place.start, place.end)
+    else:
+        start, end = _window(body)
     wanted = RedemptionFilter(
         start=start,
         end=end,
@@ -121,21 +117,28 @@ async def redemptions(
         operator=body.operator,
         result=body.result,
     )
-    after = None if body.cursor is None else _read_cursor(body.cursor)
+    after = None if place is None else (place.decided_at, place.event_id)
     if body.format == "csv":
-        return await _stream_csv(request, wanted, after)
+        return await stream_csv(request, wanted, after)
     async with request.app[appkeys.REPORTS_DATABASE].connection() as connection:
         rows = await reports.redemptions_page(connection, wanted, after, body.limit)
-    next_cursor = _cursor(rows[-1]) if len(rows) == body.limit else None
-    return RedemptionsAnswer(start, end, [_redemption(row) for row in rows], next_cursor)
+    next_cursor = None
+    if len(rows) == body.limit:
+        next_cursor = _cursor(Place(start, end, rows[-1]["decided_at"], rows[-1]["event_id"]))
+    return RedemptionsAnswer(start, end, [redemption(row) for row in rows], next_cursor)
 
 
 async def summary(request: web.Request, caller: Operator, body: WindowQuery) -> SummaryAnswer:
     """How many redemptions of what, where, when and with what result; and what is sold, held and free."""
     start, end = _window(body)
     async with request.app[appkeys.REPORTS_DATABASE].transaction(read_only=True) as connection:
-        rows = await reports.redemptions_summary(connection, start, end)
+        rows = await reports.redemptions_summary(connection, start, end, REPORT_SUMMARY_ROWS_MAX + 1)
         stock = await catalog.stock(connection)
+    if len(rows) > REPORT_SUMMARY_ROWS_MAX:
+        raise Refusal(
+            ErrorCode.INVALID_RANGE,
+            f"More than {REPORT_SUMMARY_ROWS_MAX} rows: ask for a shorter window.",
+        )
     return SummaryAnswer(
         start,
         end,
@@ -157,97 +160,38 @@ async def summary(request: web.Request, caller: Operator, body: WindowQuery) -> 
 
 
 def _window(query: WindowQuery) -> tuple[datetime, datetime]:
+    """What `from` and `to` say; the one that is missing is 24 hours away from the other."""
     try:
         end = query.end or (datetime.now(UTC) if query.start is None else query.start + _DEFAULT_WINDOW)
         start = query.start or end - _DEFAULT_WINDOW
-        start, end = start.astimezone(UTC), end.astimezone(UTC)
-    except OverflowError as fault:
+        return _bounded(start.astimezone(UTC), end.astimezone(UTC))
+    except OverflowError as fault:  # at the ends of the calendar
         raise Refusal(ErrorCode.INVALID_RANGE) from fault
+
+
+def _bounded(start: datetime, end: datetime) -> tuple[datetime, datetime]:
     if start > end or end - start > timedelta(days=REPORT_WINDOW_DAYS_MAX):
         raise Refusal(ErrorCode.INVALID_RANGE)
     return start, end
 
 
-def _cursor(row: Any) -> str:
-    return _cursor_at(row["decided_at"], row["event_id"])
+def _cursor(place: Place) -> str:
+    moments = (place.start, place.end, place.decided_at)
+    text = " ".join([*(str((moment - _EPOCH) // _US) for moment in moments), place.event_id])
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _cursor_at(decided_at: datetime, event_id: str) -> str:
-    place = f"{decided_at.isoformat()} {event_id}"
-    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> tuple[datetime, str]:
+def _read_cursor(cursor: str) -> Place:
+    """Raises Refusal(INVALID_CURSOR) for all that `_cursor` does not write."""
     try:
-        place = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
-        decided_at, _, event_id = place.partition(" ")
-        moment = datetime.fromisoformat(decided_at).astimezone(UTC)
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+        found = _PLACE.fullmatch(text)
+        if found is None:
+            raise Refusal(ErrorCode.INVALID_CURSOR)
+        start, end, decided_at = (_EPOCH + int(each) * _US for each in found.groups()[:3])
+        place = Place(start, end, decided_at, found[4])
     except (ValueError, OverflowError, binascii.Error) as fault:
         raise Refusal(ErrorCode.INVALID_CURSOR) from fault
-    # Only what `_cursor_at` writes: one spelling, and nothing that Postgres could not take.
-    if not _EVENT_ID.fullmatch(event_id) or _cursor_at(moment, event_id) != cursor:
+    if _cursor(place) != cursor:
         raise Refusal(ErrorCode.INVALID_CURSOR)
-    return moment, event_id
-
-
-def _redemption(row: Any) -> Redemption:
-    return Redemption(
-        event_id=row["event_id"],
-        ts=row["decided_at"],
-        ticket_code=row["ticket_code"],
-        product_id=row["product_id"],
-        product=row["product_name"],
-        function=row["function_code"],
-        result=row["result"],
-        reason=row["reason"],
-        operator=row["operator"],
-        location=row["venue_code"],
-        terminal_device_id=row["terminal_device_id"],
-        scan_id=row["scan_id"],
-    )
-
-
-async def _stream_csv(
-    request: web.Request, wanted: RedemptionFilter, after: tuple[datetime, str] | None
-) -> web.StreamResponse:
-    """The whole window, page by page: neither the server nor the client holds more than a page."""
-    database = request.app[appkeys.REPORTS_DATABASE]
-    async with database.connection() as connection:
-        page = await reports.redemptions_page(connection, wanted, after, REPORT_CSV_CHUNK_ROWS)
-        response = web.StreamResponse()
-        response.content_type = "text/csv"
-        response.charset = "utf-8"
-        response.headers["Content-Disposition"] = 'attachment; filename="redemptions.csv"'
-        await response.prepare(request)
-        await response.write(_csv_lines([list(_COLUMNS)]))
-        await _write_pages(response, connection, wanted, page)
-    await response.write_eof()
-    return response
-
-
-async def _write_pages(
-    response: web.StreamResponse, connection: Connection, wanted: RedemptionFilter, page: list[Any]
-) -> None:
-    written = 0
-    while page and written < REPORT_CSV_ROWS_MAX:
-        rows = [_redemption(row) for row in page]
-        await response.write(_csv_lines([[_cell(getattr(row, name)) for name in _COLUMNS] for row in rows]))
-        written += len(page)
-        after = (page[-1]["decided_at"], page[-1]["event_id"])
-        page = await reports.redemptions_page(connection, wanted, after, REPORT_CSV_CHUNK_ROWS)
-
-
-def _csv_lines(rows: list[list[str]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerows(rows)
-    return text.getvalue().encode()
-
-
-def _cell(value: Any) -> str:
-    """A value as text that no spreadsheet takes for a formula (OWASP, CSV injection)."""
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    text = str(value)
-    return "'" + text if text.startswith(_FORMULA) else text
+    return place

@@ -13,10 +13,11 @@ ORDER BY event.decided_at DESC, event.event_id DESC
 LIMIT $9;
 
 -- name: redemptions_summary
--- $1 from, $2 to: how many events by product, function, venue, hour, result and reason.
+-- $1 from, $2 to, $3 how many rows: how many events by product, function, venue, hour, result and reason.
 SELECT tickets.product_id, tickets.product_name, event.function_code, event.venue_code,
        date_trunc('hour', event.decided_at, 'UTC') AS hour, event.result, event.reason, count(*) AS events
 FROM redemption_events AS event JOIN tickets ON tickets.code = event.ticket_code
 WHERE event.decided_at >= $1 AND event.decided_at < $2
 GROUP BY 1, 2, 3, 4, 5, 6, 7
-ORDER BY 5, 1, 3, 4, 6, 7;
+ORDER BY 5, 1, 3, 4, 6, 7
+LIMIT $3;

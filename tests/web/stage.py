@@ -64,7 +64,7 @@ class Stage:
         self.bobs_order_id = self.bobs_ticket = ""
         self.document: dict[str, Any] = {}
         self._redis = redis
-        self._pg = pg
+        self.pg = pg
         self._headers: dict[str, dict[str, str]] = {}
 
     async def set(self) -> None:
@@ -159,11 +159,11 @@ class Stage:
     async def snapshot(self) -> dict[str, str]:
         """A digest of every table and of every key: equal before and after, when nothing was done."""
         seen = {}
-        tables = await self._pg.fetch(
+        tables = await self.pg.fetch(
             "SELECT relname AS name FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
         )
         for (table,) in tables:
-            rows = await self._pg.fetchval(
+            rows = await self.pg.fetchval(
                 f"SELECT count(*) || ' rows ' || md5(coalesce(string_agg(r::text, ' ' ORDER BY r::text), ''))"  # noqa: S608
                 f" FROM {table} AS r"
             )

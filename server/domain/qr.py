@@ -28,11 +28,10 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from server.domain.ids import UNIX_MS_LIMIT, pack_ticket_code, unpack_ticket_code
+from server.limits import QR_TTL_MS_MAX
 
 TOKEN_CHARS: Final = 87
 KEY_BYTES: Final = 32
-# 60 s: a screenshot is stale before it is sold on. No one can ask for a token that lives longer.
-TTL_MS_MAX: Final = 60_000
 
 _VERSION: Final = 1
 _TOKEN_BYTES: Final = 54
@@ -136,8 +135,8 @@ def issue(
     the nonce and 8 for the jti, by default the operating system's; the same bytes twice with one key would
     break the cipher. ValueError for a ticket code that is none, or a number out of its range.
     """
-    if not 1 <= ttl_ms <= TTL_MS_MAX:
-        raise ValueError(f"ttl_ms must be from 1 to {TTL_MS_MAX}, not {ttl_ms}")
+    if not 1 <= ttl_ms <= QR_TTL_MS_MAX:
+        raise ValueError(f"ttl_ms must be from 1 to {QR_TTL_MS_MAX}, not {ttl_ms}")
     expires_at_ms = now_ms + ttl_ms
     if now_ms < 0 or expires_at_ms >= UNIX_MS_LIMIT:
         raise ValueError(f"now_ms must be from 0, and the expiry below {UNIX_MS_LIMIT}")

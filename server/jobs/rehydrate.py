@@ -26,7 +26,7 @@ from server.hot.tickets import GateTickets
 from server.jobs.flusher import Flusher
 from server.limits import IDEMPOTENCY_REPLAY_S, REHYDRATE_PAGE, SCAN_REPLAY_S
 from server.store import catalog, orders, redemptions, tickets
-from server.store.locks import Lock, alone_for_session
+from server.store.locks import Lock, alone_for_session, still_here
 from server.store.pool import Database
 
 Progress = Callable[[str, int, int], None]  # what is being loaded, how many are done, how many there are
@@ -139,7 +139,7 @@ class Rehydration:
 
     async def _open(self, session: asyncpg.Connection[Any], run_id: str) -> None:
         """Open the gates, unless Redis was replaced or the lock was lost while it was being loaded."""
-        await session.execute("SELECT 1")
+        await still_here(session)
         if (await self._epochs.state()).run_id != run_id:
             raise Refusal(ErrorCode.REDIS_UNAVAILABLE)
         await self._epochs.open(run_id)

@@ -42,3 +42,8 @@ async def alone_for_session(session: asyncpg.Connection[Any], lock: Lock) -> Non
     Whoever waits goes before those who only try, so a busy flusher cannot keep rehydration out.
     """
     await session.execute(_Q["lock_session"], lock, timeout=POSTGRES_BULK_S_MAX)
+
+
+async def still_here(session: asyncpg.Connection[Any]) -> None:
+    """Raises what asyncpg raises when the session is gone, and its locks with it."""
+    await session.execute(_Q["still_here"])

@@ -14,7 +14,7 @@ from aiohttp import HttpVersion11, hdrs, web
 from server.domain.errors import ErrorCode, Refusal
 from server.telemetry import REQUEST_SECONDS, REQUESTS
 
-_REQUEST_ID: Final = "request_id"
+_REQUEST_ID: Final = web.RequestKey("request_id", str)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 RETRY_AFTER_S: Final = "1"  # a full queue is empty after half a second
 _log: Final = structlog.get_logger("http")
@@ -62,8 +62,9 @@ async def answer_everything(request: web.Request, handler: Handler) -> web.Strea
         response = await _respond(request, handler, request_id)
         seconds = time.perf_counter() - started
         resource = request.match_info.route.resource
-        route = resource.canonical if resource is not None else "unknown"
-        REQUESTS.labels(request.method, route, str(response.status)).inc()
+        # Where nothing is, any method may be spelled: it is not counted by a name that a stranger makes up.
+        route, method = (resource.canonical, request.method) if resource is not None else ("unknown", "any")
+        REQUESTS.labels(method, route, str(response.status)).inc()
         REQUEST_SECONDS.labels(route).observe(seconds)
         log = _log.debug if route in _QUIET and response.status < 400 else _log.info
         log(

@@ -120,13 +120,18 @@ def _tell_without_bytes(record: logging.LogRecord) -> bool:
 
 
 def forget_dead_processes(folder: Path) -> None:
-    """Begin the metrics of `folder` at zero when no process that counted in it is alive any more.
+    """Begin the metrics of `folder` at zero when no other process that counted in it is alive any more.
 
-    Prometheus takes that as a counter reset. As long as one process lives, the counts of those that ended stay.
+    Prometheus takes that as a counter reset. As long as one process lives, the counts of those that ended stay. This
+    process has its own files there already: they were made when this module was imported.
     """
-    files = list(folder.glob("*.db"))
-    if not any(_alive(int(file.stem.rpartition("_")[2])) for file in files if file.stem[-1].isdigit()):
-        for file in files:
+    others = {
+        file: int(pid)
+        for file in folder.glob("*.db")
+        if (pid := file.stem.rpartition("_")[2]).isdigit() and int(pid) != os.getpid()
+    }
+    if not any(_alive(pid) for pid in others.values()):
+        for file in others:
             file.unlink(missing_ok=True)
 
 

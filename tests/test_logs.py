@@ -5,14 +5,8 @@ No secret, password, token, QR or signature may stand in any line, also not in w
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
-import signal
 import socket
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -29,55 +23,9 @@ from server.hot.backlog import Backlog
 from server.web.auth import Audience, Tokens
 from tests.conftest import eventually
 from tests.road import PASSWORD, Road
+from tests.web.process import gateline
 
 WRONG_PASSWORD = "the wrong horse battery"
-
-
-class Process:
-    """`gateline serve --with-jobs`, and every line that it wrote to standard error."""
-
-    def __init__(self, address: str, lines: list[str]) -> None:
-        self.address = address
-        self.lines = lines
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        """Every line read as JSON: fails if one is not."""
-        return [msgspec.json.decode(line) for line in self.lines]
-
-
-@asynccontextmanager
-async def gateline(environment: dict[str, str]) -> AsyncIterator[Process]:
-    """The process, until it listens; at the end it is asked to stop, and every line is read."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "server.cli", "serve", "--with-jobs",
-        env={**os.environ, **environment}, stderr=asyncio.subprocess.PIPE, limit=2**22,
-    )  # fmt: skip
-    assert process.stderr is not None
-    stderr = process.stderr
-    lines: list[str] = []
-    address = ""
-    try:
-        async with asyncio.timeout(30):
-            while not address:
-                line = (await stderr.readline()).decode()
-                assert line, f"it ended: {lines}"
-                lines.append(line)
-                address = msgspec.json.decode(line).get("address", "")
-        reading = asyncio.create_task(_read(stderr, lines))
-        yield Process(address, lines)
-        process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(30):
-            await asyncio.gather(process.wait(), reading)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-async def _read(stream: asyncio.StreamReader, lines: list[str]) -> None:
-    while line := await stream.readline():
-        lines.append(line.decode())
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +128,7 @@ async def logged(
             secrets.add(URL(environment[name]).password or environment[name])
         request_id = uuid4().hex
         async with (
-            gateline(environment) as process,
+            gateline(environment, "--with-jobs") as process,
             open_parts(config) as parts,
             ClientSession(base_url=process.address) as session,
         ):

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import msgspec
 
@@ -72,6 +72,10 @@ class Setting(NamedTuple):
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
     def read(text: str) -> int:
+        if not re.fullmatch(
+            r"[0-9]{1,9}", text
+        ):  # int() would take "1_000", " 1" and digits of other scripts
+            raise ValueError
         value = int(text)
         if not low <= value <= high:
             raise ValueError
@@ -89,21 +93,49 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
     return read
 
 
-def _url(*schemes: str, empty: bool = False) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text == "" and empty:
-            return text
-        parts = urlsplit(text)
-        if parts.scheme not in schemes or not (parts.hostname or parts.scheme == "unix"):
-            raise ValueError
-        return text.rstrip("/")
-
-    return read
+def _web_address(text: str) -> str:
+    """Something that a path can be put behind."""
+    parts = _url_parts(text, "http", "https")
+    if not parts.hostname or "?" in text or "#" in text:
+        raise ValueError
+    return text.rstrip("/")
 
 
-def _optional_url(*schemes: str) -> Callable[[str], str | None]:
-    read = _url(*schemes, empty=True)
-    return lambda text: read(text) or None
+def _optional_web_address(text: str) -> str:
+    return _web_address(text) if text else ""
+
+
+def _redis_url(text: str) -> str | None:
+    if not text:
+        return None
+    parts = _url_parts(text, "redis", "rediss", "unix")
+    if not (parts.path if parts.scheme == "unix" else parts.hostname):
+        raise ValueError
+    return text
+
+
+def _postgres_url(text: str) -> str | None:
+    if not text:
+        return None
+    parts = _url_parts(text, "postgresql", "postgres")
+    if not parts.hostname and "host" not in parse_qs(parts.query):  # the folder of a socket
+        raise ValueError
+    return text
+
+
+def _url_parts(text: str, *schemes: str) -> SplitResult:
+    if not text.isprintable() or " " in text:  # urlsplit() would leave line ends out
+        raise ValueError
+    parts = urlsplit(text)
+    if parts.scheme not in schemes or parts.port == 0:  # .port raises ValueError for what is none
+        raise ValueError
+    return parts
+
+
+def _folder(text: str) -> Path:
+    if not text or "\0" in text:
+        raise ValueError
+    return Path(text)
 
 
 def _host(text: str) -> str:
@@ -113,7 +145,7 @@ def _host(text: str) -> str:
 
 
 def _flag(text: str) -> bool:
-    return {"1": True, "true": True, "0": False, "false": False, "": False}[text.lower()]
+    return {"1": True, "0": False}[text]
 
 
 def _secret(text: str) -> bytes:
@@ -140,10 +172,13 @@ def _jwt_keys(text: str) -> tuple[tuple[str, bytes], ...]:
 
 
 def _qr_keys(text: str) -> tuple[tuple[int, bytes], ...]:
-    keys = [(int(kid), secret) for kid, secret in _jwt_keys(text)]
-    if any(not 0 <= kid <= 255 or len(secret) != SECRET_BYTES_MIN for kid, secret in keys):
+    read_id = _integer(0, 255)
+    keys = tuple((read_id(kid), secret) for kid, secret in _jwt_keys(text))
+    if any(len(secret) != SECRET_BYTES_MIN for _, secret in keys):
         raise ValueError
-    return tuple(keys)
+    if not len(keys) == len({kid for kid, _ in keys}) == len({secret for _, secret in keys}):
+        raise ValueError
+    return keys
 
 
 _STRONG = "base64 of 32 bytes or more (`gateline keys` makes all of them)"
@@ -153,7 +188,7 @@ SETTINGS: tuple[Setting, ...] = (
         "REDIS_URL",
         "redis_url",
         "",
-        _optional_url("redis", "rediss", "unix"),
+        _redis_url,
         "redis://, rediss:// or unix:// address, or empty",
         "Redis >= 7 or Valkey >= 7.2; empty: the embedded Valkey",
     ),
@@ -161,7 +196,7 @@ SETTINGS: tuple[Setting, ...] = (
         "DATABASE_URL",
         "database_url",
         "",
-        _optional_url("postgresql", "postgres"),
+        _postgres_url,
         "postgresql:// address, or empty",
         "PostgreSQL >= 15; empty: the embedded one",
     ),
@@ -173,7 +208,7 @@ SETTINGS: tuple[Setting, ...] = (
         "GATELINE_PUBLIC_URL",
         "public_url",
         "",
-        _url("http", "https", empty=True),
+        _optional_web_address,
         "http:// or https:// address, or empty",
         "how clients and gateways reach us; empty: http://host:port",
     ),
@@ -181,7 +216,7 @@ SETTINGS: tuple[Setting, ...] = (
         "GATELINE_DATA_DIR",
         "data_dir",
         ".gateline",
-        Path,
+        _folder,
         "a folder",
         "home of the embedded servers and of run files",
     ),
@@ -261,7 +296,7 @@ SETTINGS: tuple[Setting, ...] = (
         "GATELINE_GATEWAY_URL",
         "gateway_url",
         None,
-        _url("http", "https"),
+        _web_address,
         "http:// or https:// address",
         "the hosted cashier of the payment gateway",
         absent="",

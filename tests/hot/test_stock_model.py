@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -208,6 +209,7 @@ class StockMachine(RuleBasedStateMachine):
         assert [read_order(entry.body or "") for entry in entries] == self.recorded
 
 
+@pytest.mark.timeout(400)  # a failure is first made small, for up to 300 s
 def test_stock_behaves_as_its_model_through_holds_commits_releases_and_caps(redis_url: str) -> None:
     run_state_machine_as_test(
         lambda: StockMachine(redis_url),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any, Final, TypeVar
+from datetime import datetime
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from aiohttp import hdrs, web
@@ -14,6 +15,7 @@ from server.domain.ids import CROCKFORD, ORDER_ID_CHARS, TICKET_CODE_CHARS
 from server.limits import BODY_READ_S_MAX
 
 T = TypeVar("T")
+Time = Annotated[datetime, msgspec.Meta(tz=True)]  # RFC 3339 with an offset; ours end with Z
 _ORDER_ID = re.compile(f"[{CROCKFORD}]{{{ORDER_ID_CHARS}}}")
 _TICKET_CODE = re.compile(f"[{CROCKFORD}]{{{TICKET_CODE_CHARS}}}")
 _INTEGER_DIGITS_MAX: Final = 18  # fits 64 bits

@@ -24,32 +24,39 @@ from server.limits import (
 )
 from server.web import appkeys
 from server.web.auth import Audience, Caller
-from server.web.body import order_id, ticket_code
+from server.web.body import Time, order_id, ticket_code
 
 _IDEMPOTENCY_KEY = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:-")
 _LAST_ID = "Z" * ORDER_ID_CHARS  # after every ULID
+OrderState = Literal["PENDING_PAYMENT", "PAID", "CANCELLED", "EXPIRED", "REFUND_REQUIRED"]
 Id = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 
 
 class CatalogFunction(msgspec.Struct, frozen=True):
+    """One part of a package: so many uses of one function."""
+
     function_code: str
     label: str
     quantity: int
 
 
 class CatalogProduct(msgspec.Struct, frozen=True):
+    """A package for sale."""
+
     id: int
     sku: str
     name: str
     price_fen: int
     status: Literal["ACTIVE", "INACTIVE"]
-    sale_start_at: datetime | None
-    sale_end_at: datetime | None
+    sale_start_at: Time | None
+    sale_end_at: Time | None
     available: int
     functions: list[CatalogFunction]
 
 
 class CatalogAnswer(msgspec.Struct, frozen=True):
+    """What there is to buy."""
+
     products: list[CatalogProduct]
 
 
@@ -60,37 +67,47 @@ class DemoLogin(msgspec.Struct, frozen=True):
 
 
 class BuyerToken(msgspec.Struct, frozen=True):
+    """A buyer's token, and for how long."""
+
     token: str
     buyer_id: str
     expires_in_s: int
 
 
 class OrderItem(msgspec.Struct, frozen=True):
+    """So many units of one product."""
+
     product_id: Id
     qty: Annotated[int, msgspec.Meta(ge=1, le=ORDER_UNITS_MAX)]
 
 
 class OrderRequest(msgspec.Struct, frozen=True):
+    """What a buyer wants, and what their client can do."""
+
     items: Annotated[list[OrderItem], msgspec.Meta(min_length=1, max_length=ORDER_LINES_MAX)]
     clientContext: ClientContext = ClientContext()
 
 
 class PayRequest(msgspec.Struct, frozen=True):
+    """What the client can do now; an absent body is an empty one."""
+
     clientContext: ClientContext = ClientContext()
 
 
 class OfferAnswer(msgspec.Struct, frozen=True):
-    """`channel` and `payPayload` are null once there is nothing to pay any more."""
+    """An order, and the way to pay it: null once there is nothing to pay any more."""
 
     order_id: str
-    status: str
+    status: OrderState
     total_fen: int
-    expires_at: datetime
+    expires_at: Time
     channel: str | None
     payPayload: dict[str, Any] | None
 
 
 class OrderLineAnswer(msgspec.Struct, frozen=True):
+    """One product of an order, at the price and under the name of its day."""
+
     product_id: int
     name: str
     qty: int
@@ -98,11 +115,13 @@ class OrderLineAnswer(msgspec.Struct, frozen=True):
 
 
 class OrderAnswer(msgspec.Struct, frozen=True):
+    """An order as it stands."""
+
     order_id: str
-    status: Literal["PENDING_PAYMENT", "PAID", "CANCELLED", "EXPIRED", "REFUND_REQUIRED"]
+    status: OrderState
     total_fen: int
-    created_at: datetime
-    expires_at: datetime
+    created_at: Time
+    expires_at: Time
     items: list[OrderLineAnswer]
 
 
@@ -114,26 +133,34 @@ class OrdersQuery(msgspec.Struct, frozen=True):
 
 
 class OrdersAnswer(msgspec.Struct, frozen=True):
+    """A page of orders."""
+
     orders: list[OrderAnswer]
     next_cursor: str | None
 
 
 class TicketProduct(msgspec.Struct, frozen=True):
+    """What a ticket is for."""
+
     id: int
     name: str
 
 
 class TicketAnswer(msgspec.Struct, frozen=True):
+    """A ticket, with what is left on it right now."""
+
     ticket_code: str
     order_id: str
     product: TicketProduct
     status: Literal["ACTIVE", "REDEEMED", "VOID"]
-    valid_from: datetime | None
-    valid_until: datetime | None
+    valid_from: Time | None
+    valid_until: Time | None
     entitlements: list[EntitlementLeft]
 
 
 class TicketsAnswer(msgspec.Struct, frozen=True):
+    """The buyer's tickets."""
+
     tickets: list[TicketAnswer]
 
 
@@ -144,11 +171,13 @@ class QrQuery(msgspec.Struct, frozen=True):
 
 
 class QrAnswer(msgspec.Struct, frozen=True):
+    """A fresh QR token, and its picture."""
+
     qr_token: str
     qr_image: str | None
     jti: str
-    issued_at: datetime
-    expires_at: datetime
+    issued_at: Time
+    expires_at: Time
     valid_for_seconds: int
 
 

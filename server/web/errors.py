@@ -28,11 +28,20 @@ _BY_STATUS: Final = {
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
-    """Every error. Some codes add fields of their own (`product_id`, `available`, `status`)."""
+    """Every error. Some codes add fields of their own."""
 
     code: str
     message: str
     request_id: str
+    product_id: int | msgspec.UnsetType = msgspec.UNSET
+    available: int | msgspec.UnsetType = msgspec.UNSET
+    status: str | msgspec.UnsetType = msgspec.UNSET
+    scan_id: str | msgspec.UnsetType = msgspec.UNSET
+
+
+def example(code: ErrorCode) -> dict[str, Any]:
+    """An error of this code, for the document."""
+    return {"code": code.name, "message": code.message, "request_id": "30b864b50118440daf85fd2535d4fdc7"}
 
 
 def error_response(refusal: Refusal, request_id: str) -> web.Response:

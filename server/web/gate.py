@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Literal
 from uuid import uuid4
 
@@ -23,7 +22,7 @@ from server.limits import (
 )
 from server.web import appkeys
 from server.web.auth import Audience, Caller
-from server.web.body import ticket_code
+from server.web.body import Time, ticket_code
 from server.web.buyer import TicketAnswer, from_unix_ms, ticket_answer
 
 Code = Annotated[str, msgspec.Meta(pattern=rf"^[A-Za-z0-9_-]{{1,{CODE_CHARS_MAX}}}\Z")]
@@ -31,20 +30,28 @@ QrToken = Annotated[str, msgspec.Meta(min_length=1, max_length=QR_TOKEN_CHARS_MA
 
 
 class Login(msgspec.Struct, frozen=True):
+    """A member of the staff."""
+
     username: Annotated[str, msgspec.Meta(pattern=rf"^[A-Za-z0-9._@-]{{1,{LOGIN_NAME_CHARS_MAX}}}\Z")]
     password: Annotated[str, msgspec.Meta(min_length=1, max_length=PASSWORD_CHARS_MAX)]
 
 
 class OperatorToken(msgspec.Struct, frozen=True):
+    """A token for gate or reports, and nothing else."""
+
     operator_token: str
 
 
 class VenueFunction(msgspec.Struct, frozen=True):
+    """Something that a venue serves."""
+
     function_code: str
     label: str
 
 
 class VenueAnswer(msgspec.Struct, frozen=True):
+    """A place with gates."""
+
     venue_code: str
     name: str
     functions: list[VenueFunction]
@@ -75,7 +82,7 @@ class FirstRedemption(msgspec.Struct, frozen=True):
     """When and where the QR that is shown again was redeemed."""
 
     event_id: str
-    ts: datetime
+    ts: Time
     venue_code: str | None
     terminal_device_id: str | None
 
@@ -90,7 +97,7 @@ class ScanAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     entitlements: list[EntitlementLeft]
     remaining_uses: int | None
     event_id: str | None
-    ts: datetime
+    ts: Time
     reason: (
         Literal[
             "QR_MALFORMED",
@@ -111,13 +118,17 @@ class ScanAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class DecryptRequest(msgspec.Struct, frozen=True):
+    """A QR token as it was read."""
+
     qr_token: QrToken
 
 
 class DecryptAnswer(msgspec.Struct, frozen=True):
+    """What the token says, and the ticket behind it."""
+
     ticket: TicketAnswer
     jti: str
-    expires_at: datetime
+    expires_at: Time
 
 
 async def login(request: web.Request, caller: None, body: Login) -> OperatorToken:

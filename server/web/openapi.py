@@ -8,23 +8,66 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, Final
 
-import msgspec
 from aiohttp import web
 from aiohttp_apispec import AiohttpApiSpec
 
 from server.domain.errors import ErrorCode
+from server.domain.ids import CROCKFORD, ORDER_ID_CHARS, TICKET_CODE_CHARS
 from server.web import ops
-from server.web.errors import ErrorBody
+from server.web.errors import RETRY_AFTER_S, ErrorBody, example
+from server.web.glossary import WORDS, word
 from server.web.routes import Access, Route
+from server.web.schemas import REF, components, query
 
 VERSION: Final = "3.0.3"
-_REF: Final = "#/components/schemas/{name}"
-_TEXT_PATHS: Final = {
-    "/metrics": "text/plain",
-    "/openapi/openapi.json": "application/json",
-    "/docs": "text/html",
+_ABOUT: Final = """\
+Sells packages of entitlements (a bus ride, a ferry crossing, a museum visit), takes payment, issues tickets exactly
+once, shows a short-lived encrypted QR, and redeems it at gates.
+
+**Who.** Buyers, gate operators and analysts each have their own kind of bearer token; a token of one kind opens nothing
+of another. Payment gateways sign what they send.
+
+**Retries are safe.** An order carries an `Idempotency-Key`, a scan its `scan_id`: sent again, the first answer comes
+again. Every 503 may be retried so, after the seconds that `Retry-After` names.
+
+**Errors** have one shape: a stable `code`, a `message` for developers, and the `request_id` that finds the request in
+the log. A refusal at a gate is no error but a verdict, with 200.
+
+Money is integer fen. Times are RFC 3339 in UTC. Fields may be added; clients pass over those that they do not know.
+"""
+_TAGS: Final = {
+    "buyer": "What a buyer may ask: the catalog, orders, tickets and their QR.",
+    "gate": "What gate staff may ask: to log in, where they can work, and whether a ticket passes.",
+    "reports": "What analysts may ask.",
+    "webhooks": "What payment gateways tell.",
+    "ops": "What those who run the service ask.",
 }
-_AUTH_ERRORS: Final = (
+_KINDS: Final = {
+    "buyer": "A buyer's token, from a login.",
+    "operator": "A gate operator's token, from `POST /operators/login`.",
+    "analyst": "An analyst's token, from `POST /operators/login`.",
+}
+_MAY: Final = {
+    Access.BUYER: ("buyer",),
+    Access.OPERATOR: ("operator",),
+    Access.OWNER_OR_OPERATOR: ("buyer", "operator"),
+    Access.ANALYST: ("analyst",),
+}
+_TEXT: Final = {  # what answers with no struct of ours
+    "/metrics": ("text/plain", {"type": "string"}),
+    "/openapi/openapi.json": ("application/json", {"type": "object"}),
+    "/docs": ("text/html", {"type": "string"}),
+}
+_PLACES: Final = {  # of the path: name -> (its word, what it looks like)
+    "order_id": ("order_id", f"^[{CROCKFORD}]{{{ORDER_ID_CHARS}}}$"),
+    "code": ("ticket_code", f"^[{CROCKFORD}]{{{TICKET_CODE_CHARS}}}$"),
+}
+_HEADERS: Final = {
+    "Idempotency-Key": "^[A-Za-z0-9._:-]{1,64}$",
+    "X-Signature-Timestamp": "^[0-9]{1,12}$",
+    "X-Signature": "^v1=[0-9a-f]{64}$",
+}
+_TOKEN_ERRORS: Final = (
     ErrorCode.TOKEN_REQUIRED,
     ErrorCode.TOKEN_INVALID,
     ErrorCode.TOKEN_EXPIRED,
@@ -32,12 +75,10 @@ _AUTH_ERRORS: Final = (
 )
 _STAFF: Final = (Access.OPERATOR, Access.OWNER_OR_OPERATOR, Access.ANALYST)
 _BODY_ERRORS: Final = (
-    ErrorCode.BAD_REQUEST,
     ErrorCode.INVALID_JSON,
     ErrorCode.VALIDATION_FAILED,
     ErrorCode.REQUEST_TIMEOUT,
     ErrorCode.BODY_TOO_LARGE,
-    ErrorCode.UNSUPPORTED_MEDIA_TYPE,
 )
 
 
@@ -48,22 +89,29 @@ def describe(app: web.Application, routes: Iterable[Route], *, version: str) -> 
         openapi_version=VERSION,
         title="Gateline",
         version=version,
-        info={"description": "Sells packages of entitlements, issues tickets once, redeems them at gates."},
-    )
+        info={"description": _ABOUT},
+        servers=[{"url": "/"}],
+        tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
+    ).spec
     routes = list(routes)
     structs: set[type[Any]] = {ErrorBody, ops.Readiness}
     for route in routes:
         structs |= {struct for struct in (route.body, route.signed_body, route.answer) if struct is not None}
-    _, schemas = msgspec.json.schema_components(sorted(structs, key=lambda s: s.__name__), ref_template=_REF)
-    for name, schema in sorted(schemas.items()):
-        spec.spec.components.schema(name, _as_openapi(schema))
-    spec.spec.components.security_scheme(
-        "bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
-    )
+    for name, schema in components(structs).items():
+        spec.components.schema(name, schema)
+    for kind, text in _KINDS.items():
+        spec.components.security_scheme(
+            kind, {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": text}
+        )
+    for name, header in _ANSWER_HEADERS.items():
+        spec.components.header(name, header)
     for route in routes:
-        spec.spec.path(path=route.path, operations={route.method.lower(): _operation(route)})
-    document: dict[str, Any] = spec.swagger_dict()
+        spec.path(path=route.path, operations={route.method.lower(): _operation(route)})
+    document: dict[str, Any] = spec.to_dict()
     return document
+
+
+# --- Operations ---------------------------------------------------------------------------------------------
 
 
 def _operation(route: Route) -> dict[str, Any]:
@@ -71,132 +119,134 @@ def _operation(route: Route) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.handler.__name__,
         "summary": " ".join(summary.split()),
-        "description": (description + f"\n\nWho: {route.access.value}.").strip(),
+        "description": f"{description}\n\nWho: {route.access.value}.".strip(),
         "tags": [route.handler.__module__.rpartition(".")[2]],
         "parameters": _parameters(route),
         "responses": _responses(route),
+        "security": [{kind: []} for kind in _MAY.get(route.access, ())],
     }
-    if route.access not in (Access.ALL, Access.GATEWAY):
-        operation["security"] = [{"bearer": []}]
-    body = _body(route)
-    if body is not None:
-        operation["requestBody"] = body
+    struct = route.body or route.signed_body
+    if struct is not None:
+        content = {"application/json": {"schema": _ref(struct)}}
+        operation["requestBody"] = {"required": route.body_required, "content": content}
     return operation
 
 
-def _body(route: Route) -> dict[str, Any] | None:
-    struct = route.body or route.signed_body
-    if struct is None:
-        return None
-    schema = {"$ref": _REF.format(name=struct.__name__)}
-    return {"required": route.body_required, "content": {"application/json": {"schema": schema}}}
-
-
 def _parameters(route: Route) -> list[dict[str, Any]]:
-    parameters: list[dict[str, Any]] = [
-        {"in": "path", "name": name, "required": True, "schema": {"type": "string"}}
-        for name in re.findall(r"{(\w+)}", route.path)
-    ]
+    parameters = []
+    for name in re.findall(r"{(\w+)}", route.path):
+        spelled, pattern = _PLACES[name]
+        parameters.append(_parameter("path", name, {"type": "string", "pattern": pattern}, spelled=spelled))
     if route.query is not None:
-        _, schemas = msgspec.json.schema_components([route.query], ref_template=_REF)
-        parameters += [
-            {"in": "query", "name": name, "required": False, "schema": _as_parameter(schema)}
-            for name, schema in schemas[route.query.__name__]["properties"].items()
-        ]
+        parameters += [_parameter("query", name, schema) for name, schema in query(route.query).items()]
+    headers = []
     if ErrorCode.IDEMPOTENCY_KEY_REQUIRED in route.errors:
-        key = {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"}
-        parameters.append({"in": "header", "name": "Idempotency-Key", "required": True, "schema": key})
+        headers = ["Idempotency-Key"]
     if route.access is Access.GATEWAY:
-        parameters += [
-            {"in": "header", "name": name, "required": True, "schema": {"type": "string"}}
-            for name in ("X-Signature-Timestamp", "X-Signature")
-        ]
+        headers = ["X-Signature-Timestamp", "X-Signature"]
+    parameters += [
+        _parameter("header", name, {"type": "string", "pattern": _HEADERS[name]}) for name in headers
+    ]
     return parameters
 
 
+def _parameter(where: str, name: str, schema: dict[str, Any], *, spelled: str = "") -> dict[str, Any]:
+    described = word(spelled or name)
+    parameter: dict[str, Any] = {"in": where, "name": name, "required": where != "query", "schema": schema}
+    if described is not None:
+        parameter["description"] = described.meaning
+        if described.example is not None:
+            parameter["example"] = described.example
+    return parameter
+
+
+# --- Answers ------------------------------------------------------------------------------------------------
+
+_ANSWER_HEADERS: Final[dict[str, dict[str, Any]]] = {
+    "X-Request-Id": {
+        "description": "The caller's own, if it was 8 to 64 letters, digits and dashes; else a new one.",
+        "schema": {"type": "string", "example": WORDS["request_id"].example},
+    },
+    "Retry-After": {
+        "description": "Seconds after which to come back.",
+        "schema": {"type": "string", "example": RETRY_AFTER_S},
+    },
+    "WWW-Authenticate": {
+        "description": "Which kind of token is wanted.",
+        "schema": {"type": "string", "example": "Bearer"},
+    },
+}
+
+
 def _responses(route: Route) -> dict[str, Any]:
-    responses: dict[str, Any] = {}
-    if route.path == "/readyz":
-        for fit in ("200", "503"):
-            responses[fit] = _json_response("Fit or not, with reasons.", ops.Readiness.__name__)
-    elif route.answer is None:
-        media = _TEXT_PATHS[route.path]
-        content = {"type": "object"} if media.endswith("json") else {"type": "string"}
-        responses["200"] = {"description": "As named.", "content": {media: {"schema": content}}}
-    else:
-        responses[str(route.status)] = _json_response("Done.", route.answer.__name__)
-    if route.path == "/reports/redemptions":
-        responses["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
-    by_status: dict[int, list[str]] = {}
-    for code in _errors(route):
-        by_status.setdefault(code.status, []).append(code.name)
-    for status, names in sorted(by_status.items()):
+    responses = _successes(route)
+    by_status: dict[int, list[ErrorCode]] = {}
+    for code in dict.fromkeys(_errors(route)):
+        by_status.setdefault(code.status, []).append(code)
+    for status, codes in sorted(by_status.items()):
         if str(status) not in responses:
-            description = f"{HTTPStatus(status).phrase}: {', '.join(dict.fromkeys(names))}."
-            responses[str(status)] = _json_response(description, ErrorBody.__name__)
+            responses[str(status)] = _refusal(status, codes)
     return responses
+
+
+def _successes(route: Route) -> dict[str, Any]:
+    if route.path == "/readyz":
+        content = {"application/json": {"schema": _ref(ops.Readiness)}}
+        return {
+            status: _response("Fit to serve, or not, with the reasons.", content) for status in ("200", "503")
+        }
+    if route.answer is None:
+        media, schema = _TEXT[route.path]
+        return {"200": _response(inspect.cleandoc(route.handler.__doc__ or ""), {media: {"schema": schema}})}
+    content = {"application/json": {"schema": _ref(route.answer)}}
+    if route.path == "/reports/redemptions":
+        content["text/csv"] = {"schema": {"type": "string"}}
+    return {str(route.status): _response(inspect.cleandoc(route.answer.__doc__ or ""), content)}
+
+
+def _refusal(status: int, codes: list[ErrorCode]) -> dict[str, Any]:
+    """One status: which codes it may carry, each with an example of its own."""
+    schema = {"allOf": [_ref(ErrorBody), {"properties": {"code": {"enum": [code.name for code in codes]}}}]}
+    examples = {
+        code.name: {
+            "summary": "may pass when it is tried again" if code.transient else "final",
+            "value": example(code),
+        }
+        for code in codes
+    }
+    names = ", ".join(code.name for code in codes)
+    response = _response(
+        f"{HTTPStatus(status).phrase}: {names}.",
+        {"application/json": {"schema": schema, "examples": examples}},
+    )
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response["headers"]["Retry-After"] = {"$ref": "#/components/headers/Retry-After"}
+    if status == HTTPStatus.UNAUTHORIZED:
+        response["headers"]["WWW-Authenticate"] = {"$ref": "#/components/headers/WWW-Authenticate"}
+    return response
 
 
 def _errors(route: Route) -> list[ErrorCode]:
     errors = list(route.errors)
-    if route.access not in (Access.ALL, Access.GATEWAY):
-        errors += _AUTH_ERRORS
+    if route.access in _MAY:
+        errors += _TOKEN_ERRORS
     if route.access in _STAFF:
         errors += [ErrorCode.OPERATOR_DISABLED, ErrorCode.POSTGRES_UNAVAILABLE]
     if route.access is Access.GATEWAY:
-        errors += [ErrorCode.SIGNATURE_INVALID, *_BODY_ERRORS]
+        errors.append(ErrorCode.SIGNATURE_INVALID)
     if route.body is not None:
+        errors.append(ErrorCode.UNSUPPORTED_MEDIA_TYPE)
+    if route.body is not None or route.signed_body is not None:
         errors += _BODY_ERRORS
     if route.query is not None:
         errors.append(ErrorCode.VALIDATION_FAILED)
     return [*errors, ErrorCode.BAD_REQUEST, ErrorCode.INTERNAL]
 
 
-def _json_response(description: str, name: str) -> dict[str, Any]:
-    return {
-        "description": description,
-        "content": {"application/json": {"schema": {"$ref": _REF.format(name=name)}}},
-    }
+def _response(description: str, content: dict[str, Any]) -> dict[str, Any]:
+    headers = {"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}}
+    return {"description": description, "headers": headers, "content": content}
 
 
-def _as_parameter(schema: Any) -> Any:
-    """A query value that may be left out is not one that may be null."""
-    converted = _as_openapi(schema)
-    converted.pop("nullable", None)
-    if converted.get("default", 0) is None:
-        del converted["default"]
-    if "enum" in converted:
-        converted["enum"] = [value for value in converted["enum"] if value is not None]
-    return converted
-
-
-def _as_openapi(schema: Any) -> Any:
-    """JSON Schema 2020-12, as msgspec writes it, in the dialect of OpenAPI 3.0.
-
-    There, null is no type but a mark beside one, and an enumeration that allows null lists it too.
-    """
-    if isinstance(schema, list):
-        return [_as_openapi(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    converted = {key: _as_openapi(value) for key, value in schema.items() if key != "title"}
-    if "pattern" in converted:  # Python's `$` also stands before a last newline: our patterns end with \Z
-        converted["pattern"] = converted["pattern"].replace(r"\Z", "$")
-    choices = converted.pop("anyOf", None)
-    if choices is not None:
-        rest = [choice for choice in choices if choice.get("type") != "null"]
-        nullable = len(rest) < len(choices)
-        if len(rest) == 1 and "$ref" not in rest[0]:
-            converted.update(rest[0])
-        elif len(rest) == 1:
-            converted["allOf"] = rest
-        else:
-            converted["anyOf"] = rest
-        if nullable:
-            converted["nullable"] = True
-    if None in converted.get("enum", ()):
-        converted["nullable"] = True
-        converted.setdefault("type", "string")
-    elif "enum" in converted and "type" not in converted:
-        converted["type"] = "string"
-    return converted
+def _ref(struct: type[Any]) -> dict[str, str]:
+    return {"$ref": REF.format(name=struct.__name__)}

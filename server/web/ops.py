@@ -36,6 +36,8 @@ _DOCS_HEADERS: Final = {
 
 
 class Health(msgspec.Struct, frozen=True):
+    """The process answers."""
+
     status: Literal["alive"]
 
 

@@ -18,6 +18,7 @@ from server.store import reports
 from server.store.pool import Database
 from server.store.reports import RedemptionFilter
 from server.web import appkeys
+from server.web.body import Time
 from server.web.errors import mark
 
 # What a spreadsheet takes for the beginning of a formula, also in its full width; and what it skips before one.
@@ -33,7 +34,7 @@ class Redemption(msgspec.Struct, frozen=True):
     """One recorded verdict."""
 
     event_id: str
-    ts: datetime
+    ts: Time
     ticket_code: str
     product_id: int
     product: str

@@ -22,6 +22,7 @@ from server.limits import (
 from server.store import catalog, reports
 from server.store.reports import RedemptionFilter
 from server.web import appkeys
+from server.web.body import Time
 from server.web.redemptions import Redemption, redemption, stream_csv
 
 _DEFAULT_WINDOW: Final = timedelta(hours=24)
@@ -29,7 +30,6 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _US: Final = timedelta(microseconds=1)
 _MOMENT: Final = r"(-?\d{1,18})"  # unix microseconds
 _PLACE: Final = re.compile(rf"{_MOMENT} {_MOMENT} {_MOMENT} (\d{{2}}-\d{{1,20}}-\d{{1,20}})")
-Time = Annotated[datetime, msgspec.Meta(tz=True)]
 Text = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._@:-]{1,64}\Z")]
 
 
@@ -55,31 +55,37 @@ class RedemptionsQuery(WindowQuery, frozen=True):
 class Place(msgspec.Struct, frozen=True):
     """Where a page ended: its window, and its last event."""
 
-    start: datetime
-    end: datetime
-    decided_at: datetime
+    start: Time
+    end: Time
+    decided_at: Time
     event_id: str
 
 
 class RedemptionsAnswer(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"}):
-    start: datetime
-    end: datetime
+    """A page of recorded verdicts, and the window that it is of."""
+
+    start: Time
+    end: Time
     redemptions: list[Redemption]
     next_cursor: str | None
 
 
 class SummaryRow(msgspec.Struct, frozen=True):
+    """How many verdicts of one kind there were in one hour."""
+
     product_id: int
     product: str
     function: str
     location: str | None
-    hour: datetime
+    hour: Time
     result: Literal["success", "reject"]
     reason: str | None
     events: int
 
 
 class StockAnswer(msgspec.Struct, frozen=True):
+    """What of a product is sold, held and sellable."""
+
     product_id: int
     sku: str
     product: str
@@ -91,8 +97,8 @@ class StockAnswer(msgspec.Struct, frozen=True):
 class SummaryAnswer(msgspec.Struct, frozen=True, rename={"start": "from", "end": "to"}):
     """Counts per product, function, location, hour (its start), result and reason; and the stock of each product."""
 
-    start: datetime
-    end: datetime
+    start: Time
+    end: Time
     rows: list[SummaryRow]
     stock: list[StockAnswer]
 

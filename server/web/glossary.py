@@ -1,0 +1,164 @@
+"""What every name of the HTTP contract means, with an example: the words of the OpenAPI document.
+
+One name means one thing. Where two structs use a name for two things, the word stands under `Struct.name`. A test holds
+that every field and parameter has its word here, and that no word is left over.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+
+class Word(NamedTuple):
+    """A meaning, with its unit where it has one, and a value as it may really occur (None: no example)."""
+
+    meaning: str
+    example: Any = None
+
+
+_TIME: Final = "2026-11-22T08:00:00Z"
+_QR: Final = "AEAQADDZFBJBG2QP6S54VYQEB6244DOQVTNG6P7YYC7RW2WONW7LE457QETR7527HN62GHADUEQKAUOYIKXBVUA"
+
+WORDS: Final[dict[str, Word]] = {
+    # --- headers and errors
+    "Idempotency-Key": Word(
+        "Made by the client for one order, before it is sent: the same key with the same items gets the same order.",
+        "550e8400-e29b-41d4-a716-446655440000",
+    ),
+    "X-Signature": Word("`v1=` and the hex HMAC-SHA256, with the shared secret, of timestamp, dot and raw body."),
+    "X-Signature-Timestamp": Word("Unix seconds; not more than 300 away from our clock.", "1795334400"),
+    "ErrorBody.code": Word("What went wrong; stable, to be branched on.", "SOLD_OUT"),
+    "message": Word("The same for a developer; not for end users, and not stable.", "Not enough units are left."),
+    "request_id": Word("As in the header X-Request-Id: finds it in the log.", "30b864b50118440daf85fd2535d4fdc7"),
+    "ErrorBody.product_id": Word("With PRODUCT_NOT_FOUND, PRODUCT_INACTIVE and SOLD_OUT: the product.", 1),
+    "ErrorBody.available": Word("With SOLD_OUT: units of the product that are free.", 0),
+    "ErrorBody.status": Word(
+        "With ORDER_NOT_PAYABLE and ORDER_NOT_CANCELLABLE: the status of the order.", "EXPIRED"
+    ),
+    "ErrorBody.scan_id": Word("With every refusal of a scan: what its retry has to carry.", "7d0c1e7a5e0b4c0e"),
+    # --- the catalog
+    "products": Word("Every product, by its id."),
+    "id": Word("Of the product.", 1),
+    "product_id": Word("Of the product.", 1),
+    "sku": Word("The product's name for machines.", "ISLAND-DAY"),
+    "name": Word("For people.", "海岛一日"),
+    "price_fen": Word("Of one unit, in fen.", 12_800),
+    "CatalogProduct.status": Word("INACTIVE: not on sale.", "ACTIVE"),
+    "sale_start_at": Word("Sold from then on; null: always."),
+    "sale_end_at": Word("Not sold any more from then on; null: always."),
+    "available": Word("Units free at this moment (at most 0.2 s old).", 42),
+    "functions": Word("What is in the package, in the package's order."),
+    "function_code": Word("What an entitlement allows: a bus ride, a ferry crossing, a museum visit.", "ferry"),
+    "label": Word("The function, for people.", "Ferry crossing"),
+    "quantity": Word("Uses that one unit of the product gives.", 2),
+    # --- logging in
+    "buyer": Word("Any name: the same name is the same buyer.", "demo"),
+    "token": Word("To be sent as `Authorization: Bearer <token>`."),
+    "buyer_id": Word("Whom the token names.", "demo:demo"),
+    "expires_in_s": Word("Seconds for which the token is good.", 7_200),
+    "username": Word("Of the account.", "gina"),
+    "password": Word("Of the account."),
+    "operator_token": Word("To be sent as `Authorization: Bearer <token>`; its kind follows from the account's role."),
+    # --- orders and payments
+    "OrderRequest.items": Word("Lines of the same product count as one; all together at most 50 units."),
+    "items": Word("Lines of the order, by product."),
+    "qty": Word("Units.", 2),
+    "unit_price_fen": Word("Of one unit when the order was made, in fen.", 12_800),
+    "clientContext": Word("Decides which ways of paying can be offered."),
+    "environmentType": Word("Where the client's page runs.", "wechat"),
+    "miniProgramBridgeSupported": Word("Whether the page can call the mini program around it.", True),
+    "miniProgramBridgeVersion": Word("Of the bridge.", "1.4.0"),
+    "shellVersion": Word("Of the app around the page.", "8.0.50"),
+    "order_id": Word("A ULID: sorts by the time at which the order was made.", "01M80SGKBGSXSMW7DY6QHGA1GT"),
+    "orders": Word("Newest first."),
+    "OrderAnswer.status": Word(
+        "PENDING_PAYMENT becomes PAID, CANCELLED or EXPIRED; an ended order that is paid late, REFUND_REQUIRED.", "PAID"
+    ),
+    "OfferAnswer.status": Word("Of the order.", "PENDING_PAYMENT"),
+    "total_fen": Word("Of the whole order, in fen.", 25_600),
+    "created_at": Word("When the order was made.", _TIME),
+    "expires_at": Word("When an unpaid order ends and its units are free again.", _TIME),
+    "channel": Word("How to launch the payment; null: there is nothing to pay any more.", "HOSTED"),
+    "payPayload": Word(
+        "What the channel needs: `{payUrl}` for HOSTED, `{}` for FREE.", {"payUrl": "https://pay.example/pay?order_id=…"}
+    ),
+    "gateway": Word("Who took the money.", "hosted"),
+    "gateway_txn_id": Word("The gateway's name for the transaction: told once or often, it counts once.", "txn-1"),
+    "Notification.status": Word("FAILED: the order stays payable.", "SUCCESS"),
+    "amount_fen": Word("What was paid, in fen: to be the order's total.", 25_600),
+    "currency": Word("ISO 4217: to be CNY.", "CNY"),
+    "paid_at": Word("When it was paid, says the gateway.", _TIME),
+    "NotifyAnswer.result": Word(
+        "PAID: by this transaction. REFUND_REQUIRED: the order had ended, or was paid already. PENDING: not paid.",
+        "PAID",
+    ),
+    # --- tickets and QR
+    "tickets": Word("Newest first, at most 500."),
+    "ticket": Word("The ticket that the token was made for."),
+    "ticket_code": Word("16 characters of Crockford's base32.", "Y83DX3FK28NEFFQS"),
+    "product": Word("Its name, as it was sold.", "海岛一日"),
+    "TicketAnswer.product": Word("What the ticket is for, as it was sold."),
+    "TicketAnswer.status": Word("REDEEMED: no use is left. VOID: by the staff.", "ACTIVE"),
+    "valid_from": Word("Not good before then; null: from issue on."),
+    "valid_until": Word("Not good from then on; null: for ever."),
+    "entitlements": Word("Every function of the ticket, with what is left."),
+    "total_uses": Word("That the ticket had.", 2),
+    "remaining_uses": Word("That are left.", 1),
+    "image": Word("Which picture of the token to draw, as a data: URI.", "svg"),
+    "qr_token": Word("What the QR code shows: encrypted, and good for one use of each function.", _QR),
+    "qr_image": Word("The QR code as a data: URI; null with `image=none`."),
+    "jti": Word("The token's own id.", "9f86d081884c7d65"),
+    "issued_at": Word("When the token was made.", _TIME),
+    "QrAnswer.expires_at": Word("From then on the token is refused.", _TIME),
+    "DecryptAnswer.expires_at": Word("From then on the token is refused.", _TIME),
+    "valid_for_seconds": Word("From issue to expiry.", 60),
+    # --- gates
+    "venues": Word("Every venue, by its code."),
+    "home_venue": Word("Where a scan of this operator happens when it names no venue.", "pier-1"),
+    "venue_code": Word("Where the gate stands; without it, the operator's own venue.", "pier-1"),
+    "VenueAnswer.functions": Word("What is served there."),
+    "scan_id": Word("Made by the gate before it sends; the same id gets the first verdict again.", "7d0c1e7a5e0b4c0e"),
+    "terminal_device_id": Word("The scanner.", "gate-7"),
+    "ScanAnswer.result": Word("Let them pass, or not.", "reject"),
+    "ticket_status": Word(
+        "Right after the verdict: ACTIVE, REDEEMED, VOID, NOT_YET_VALID or EXPIRED; null: no known ticket.", "ACTIVE"
+    ),
+    "event_id": Word(
+        "Of the recorded verdict; null: nothing was recorded, since no known ticket is concerned.", "00-1795334400000-0"
+    ),
+    "ts": Word("When it was decided.", _TIME),
+    "reason": Word("Of a refusal.", "ALREADY_REDEEMED"),
+    "first_redemption": Word("With ALREADY_REDEEMED: when and where this token was spent."),
+    # --- reports
+    "from": Word("First moment of the window; by default 24 hours before its end.", _TIME),
+    "to": Word("First moment after the window; by default 24 hours after its beginning, or now.", _TIME),
+    "function": Word("A function code.", "ferry"),
+    "location": Word("A venue code; null: the scan named none.", "pier-1"),
+    "operator": Word("Who scanned.", "gina"),
+    "result": Word("What the gate was told.", "success"),
+    "limit": Word("Entries of a page.", 20),
+    "cursor": Word("The `next_cursor` of the page before."),
+    "next_cursor": Word("For the next page; null: this was the last one."),
+    "format": Word("csv: the whole window as a file, instead of a page.", "json"),
+    "redemptions": Word("Newest first."),
+    "rows": Word("One per product, function, location, hour, result and reason."),
+    "hour": Word("The hour's first moment.", _TIME),
+    "events": Word("How many.", 17),
+    "stock": Word("Every product, by its id."),
+    "sellable": Word("The cap: reserved and sold never pass it.", 100),
+    "reserved": Word("Units held by orders that wait for payment.", 3),
+    "sold": Word("Units of paid orders.", 55),
+    # --- operations
+    "Health.status": Word("Always the same: it answers.", "alive"),
+    "Readiness.status": Word("degraded: gates work, see the reasons. unready: scans cannot be judged here.", "ready"),
+    "reasons": Word("Codes of what is wrong.", ["OUTBOX_LATE"]),
+    "flusher_lag_s": Word("Age of the oldest decision not yet in Postgres, in seconds.", 0.03),
+    "stream_entries": Word("Decisions not yet in Postgres, of the longest stream.", 4),
+    "outbox_waiting": Word("Messages that Redis has not been told yet; null: unknown.", 0),
+    "dead_letters": Word("Decisions that Postgres refused; null: unknown.", 0),
+}  # fmt: skip
+
+
+def word(name: str, struct: str = "") -> Word | None:
+    """The word for a field of a struct, or for a parameter; None: it has none."""
+    return WORDS.get(f"{struct}.{name}") or WORDS.get(name)

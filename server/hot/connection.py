@@ -39,6 +39,7 @@ def connect(url: str) -> Redis:
         socket_timeout=REDIS_CALL_S_MAX,
         socket_connect_timeout=REDIS_CONNECT_S_MAX,
         decode_responses=True,
+        encoding_errors="backslashreplace",  # a stranger's bytes in a stream must not keep the flusher from reading on
         protocol=2,
         retry=Retry(ConstantBackoff(0.01), 1, supported_errors=(RedisConnectionError,)),
     )

@@ -36,6 +36,7 @@ _REFUSED: Final = (
     asyncpg.DataError,
     EntitlementMissing,
     ValueError,
+    RecursionError,  # JSON nested without end
     msgspec.DecodeError,
 )
 
@@ -121,12 +122,17 @@ async def _set_aside(connection: Connection, stream: str, entry: Entry, fault: E
     reason = getattr(fault, "constraint_name", None) or type(fault).__name__
     await redemptions.insert_dead_letter(connection, stream, entry.id, f"{reason}: {fault}", entry.body or "")
     if stream == keys.ORDERS_STREAM:
-        try:
-            order = read_order(entry.body or "")
-        except (msgspec.DecodeError, ValueError):
-            _log.error("dead_letter_unreadable", stream=stream, entry_id=entry.id)
-        else:
-            units = Order.just_made(order).units()
-            await outbox.send(connection, [Message(Kind.RELEASE, order.order_id, units)])
+        await _give_back(connection, entry)
     DEAD_LETTERS.labels(stream).inc()
     alert("DEAD_LETTER", stream=stream, entry_id=entry.id, reason=reason)
+
+
+async def _give_back(connection: Connection, entry: Entry) -> None:
+    """Release what a refused order holds, unless the very order is recorded: told twice, it stands and holds on."""
+    try:
+        order = Order.just_made(read_order(entry.body or ""))
+        async with connection.transaction():
+            if await orders.get(connection, order.order_id) is None:
+                await outbox.send(connection, [Message(Kind.RELEASE, order.order_id, order.units())])
+    except _REFUSED:
+        _log.error("dead_letter_unreadable", entry_id=entry.id)

@@ -93,7 +93,8 @@ async def cursors(connection: Connection) -> dict[str, str]:
 async def insert_dead_letter(
     connection: Connection, stream: str, entry_id: str, reason: str, body: str
 ) -> None:
-    """Keep an entry that the record refuses, with the reason."""
+    """Keep an entry that the record refuses, with the reason; a NUL, which text cannot hold, is spelled out."""
+    reason, body = (text.replace("\0", "\\x00") for text in (reason, body))
     await connection.execute(_Q["insert_dead_letter"], stream, entry_id, reason, body)
 
 

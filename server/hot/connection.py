@@ -51,15 +51,23 @@ async def ask(call: Awaitable[T], *, seconds: float = REDIS_CALL_S_MAX) -> T:
 
     Raises Refusal(REDIS_UNAVAILABLE) when Redis is away, too slow, loading, full or read-only. What was sent may or may
     not have been done: the caller's ids make a retry safe.
+
+    A cancellation is never lost: before Python 3.12 `asyncio.wait_for`, by which the client sends, swallows one that
+    comes as the bytes go out, and a loop that was told to end would go on for ever.
     """
+    task = asyncio.current_task()
+    cancelling = task.cancelling() if task is not None else 0
     try:
         async with asyncio.timeout(seconds):
-            return await call
+            answer = await call
     except ResponseError as fault:
         _log.warning("redis_refused", error=str(fault))
         raise Refusal(ErrorCode.REDIS_UNAVAILABLE) from fault
     except (RedisError, OSError, TimeoutError) as fault:
         raise Refusal(ErrorCode.REDIS_UNAVAILABLE) from fault
+    if task is not None and task.cancelling() > cancelling:
+        raise asyncio.CancelledError
+    return answer
 
 
 async def verify_ack(redis: Redis, ack: Ack) -> None:

@@ -59,9 +59,10 @@ class Batcher(Generic[Item, Answer]):
 
     async def drain(self) -> None:
         """Wait until everything that was submitted is answered."""
-        while self._calls:
-            await asyncio.wait(self._calls)
-            await asyncio.sleep(0)  # what waited is sent when a call ends
+        while self._queue or self._calls:
+            if self._calls:
+                await asyncio.wait(self._calls)
+            await asyncio.sleep(0)  # what waits is sent at the end of this turn, or when a call ends
 
     def _wake(self) -> None:
         self._woken = False
@@ -79,6 +80,8 @@ class Batcher(Generic[Item, Answer]):
     async def _call(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
         try:
             answers = await self._decide([item for item, _ in batch])
+            if len(answers) != len(batch):
+                raise ValueError(f"{len(answers)} answers to {len(batch)} items")
         except BaseException as fault:
             for _, future in batch:
                 if not future.done():

@@ -108,9 +108,10 @@ class Stage:
         path = route.path.format(order_id=self.order_id, code=self.ticket)
         return Ask(method=route.method, path=path, headers=headers, body=body)
 
-    def signed(self, body: bytes) -> dict[str, str]:
-        """The headers by which the gateway signs these bytes."""
-        return signing.headers(self.road.config.gateway_secrets, body, int(time.time()))
+    def signed(self, body: bytes, at_s: int | None = None) -> dict[str, str]:
+        """The headers by which the gateway signs these bytes, by default now."""
+        now = int(time.time()) if at_s is None else at_s
+        return signing.headers(self.road.config.gateway_secrets, body, now)
 
     async def _body(self, route: Route) -> bytes | None:
         if route not in WITH_BODY:

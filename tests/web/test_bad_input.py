@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -264,6 +265,15 @@ async def test_a_notification_without_a_true_signature_is_refused_whatever_it_sa
         refused(answer, 401, "SIGNATURE_INVALID")
 
 
+async def test_a_notification_is_taken_for_300_seconds_before_and_after_its_time(stage: Stage) -> None:
+    (route,) = (route for route in ROUTES if route.access is Access.GATEWAY)
+    ask = await stage.honest(route)
+    for seconds, status in ((-302, 401), (-298, 200), (298, 200), (302, 401), (-86_400, 401), (86_400, 401)):
+        signature = stage.signed(ask.body or b"", int(time.time()) + seconds)
+        answer = await stage.send(ask, headers={**ask.headers, **signature})
+        assert answer.status == status, (seconds, answer)
+
+
 async def test_a_notification_whose_bytes_were_touched_is_refused(stage: Stage) -> None:
     (route,) = (route for route in ROUTES if route.access is Access.GATEWAY)
     ask = await stage.honest(route)
@@ -294,7 +304,8 @@ async def test_a_payment_at_the_ends_of_the_calendar_is_refused(stage: Stage, pa
 ODD_PLACES = (
     "%00", "a%00b", "%0a", "%0D%0AX-Injected:%201", "%ff", "%ed%a0%80", "%E4%B8%AD%E6%96%87", "%F0%9F%8E%AB", "..%2F..",
     "a%2Fb", "a/b", "%20", "%25", "%7Bcode%7D", "*", "'", "A" * 1_500, "0" * 15, "0" * 17, "0" * 25,
-    "0" * 27, "U" * 16, "l" * 16, "0" * 16 + "%0a", "0" * 26 + "%0a", "%EF%BC%90" * 16,
+    "0" * 27, "U" * 16, "l" * 16, "0" * 16 + "%0a", "0" * 26 + "%0a",
+    "0" * 16 + "%00", "0" * 26 + "%00", "%EF%BC%90" * 16,
 )  # fmt: skip
 
 
@@ -344,7 +355,7 @@ async def test_a_method_that_an_address_does_not_take_answers_405_and_says_which
 ODD_VALUES = (
     "", "%00", "%0a", "%ff", "null", "None", "true", "-1", "0", "1.5", "1e3", "1_0", "%2B5", "%205", "9" * 30,
     "9" * 1_500, "nan", "inf", "%D9%A5", "[]", "x" * 1_500, "bus%0a", "'%20OR%201=1%20--", "%24%7Bx%7D",
-    "2026-01-01", "1700000000",
+    "2026-01-01", "1700000000", "Z" * 26 + "%0a",
     "2026-01-01T00:00:00", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00%2B14:00",
     "0001-01-01T00:00:00Z", "2026-02-30T00:00:00Z", "MDAwMS0wMS0wMVQwMDowMDowMCsyMzo1OSB4",
     "OTk5OS0xMi0zMVQyMzo1OTo1OS0yMzo1OSAwMC0xLTE", "MjAyNi0wMS0wMVQwMDowMDowMCswMDowMCAA",

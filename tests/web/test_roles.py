@@ -317,6 +317,13 @@ async def test_a_disabled_operator_stops_working_and_an_old_token_never_comes_ba
     refused(await road.call("GET", path, headers=headers), 401, "OPERATOR_DISABLED")
 
 
+async def test_an_account_that_was_switched_off_by_any_hand_is_out(stage: Stage) -> None:
+    headers = await stage.road.gate("olga")
+    await stage.pg.execute("UPDATE operators SET enabled = false WHERE username = 'olga'")
+    await stage.road.parts.directory.refresh()
+    refused(await stage.road.call("GET", "/venue", headers=headers), 401, "OPERATOR_DISABLED")
+
+
 async def test_a_token_of_an_operator_who_never_was_or_changed_role_is_refused(stage: Stage) -> None:
     road = stage.road
     await road.staff("eve", Role.ANALYST)

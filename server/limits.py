@@ -76,6 +76,7 @@ OUTBOX_POLL_S = 0.05
 EXPIRE_BATCH_MAX = 200
 EXPIRE_POLL_S = 0.5
 RECONCILE_BATCH_MAX = 50  # provider queries a round
+RECONCILE_FAULTS_MAX = 3  # queries without a proper answer in a row: the gateway is away, not one order odd
 RECONCILE_POLL_S = 10.0
 RECONCILE_AFTER_S = 60  # ask the provider about an order that stays unpaid so long
 GUARD_POLL_S = 0.5  # how often the loading of Redis is checked

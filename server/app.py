@@ -43,6 +43,7 @@ from server.jobs.loops import Jobs
 from server.jobs.rehydrate import Rehydration
 from server.limits import BACKLOG_POLL_S, BODY_BYTES_MAX, GATEWAY_CALL_S_MAX, POSTGRES_BULK_S_MAX
 from server.store.pool import Database
+from server.telemetry import alert
 from server.web import appkeys
 from server.web.auth import Tokens
 from server.web.endpoint import endpoint
@@ -218,9 +219,13 @@ def _background(
 
 
 async def _watch(backlog: Backlog) -> None:
+    """Look for ever, whatever happens: figures that stay would let Redis fill up unseen."""
     while True:
         await asyncio.sleep(BACKLOG_POLL_S)
-        await backlog.look()
+        try:
+            await backlog.look()
+        except Exception as fault:
+            alert("BACKLOG_UNSEEN", error=type(fault).__name__)
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:

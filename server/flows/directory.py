@@ -12,6 +12,7 @@ from server.domain.errors import ErrorCode, Refusal
 from server.limits import DIRECTORY_POLL_S
 from server.store import catalog
 from server.store.pool import Database
+from server.telemetry import alert
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -46,14 +47,19 @@ class DirectoryFollower:
         _log.info("directory_read", version=self._current.version)
 
     async def follow(self) -> None:
-        """Refresh for ever; faults are logged once per outage."""
-        away = False
+        """Refresh for ever, whatever happens: a follower that ends would leave disabled operators in."""
+        stale: str | None = None
         while True:
             try:
                 await self.refresh()
-                away = False
-            except Refusal:
-                if not away:
-                    _log.warning("directory_stale", reason="Postgres does not answer")
-                away = True
+                stale = None
+            except Refusal as refusal:
+                if stale != refusal.code.name:  # once per outage, not once per try
+                    stale = refusal.code.name
+                    _log.warning("directory_stale", code=stale)
+            except Exception as fault:
+                if stale != type(fault).__name__:
+                    stale = type(fault).__name__
+                    alert("DIRECTORY_STALE", error=stale)
+                    _log.exception("directory_stale")
             await asyncio.sleep(DIRECTORY_POLL_S)

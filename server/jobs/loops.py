@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import structlog
@@ -56,22 +56,33 @@ class Jobs:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Run until `stop`, then flush and publish what is left, within 20 s."""
-        loops = [
+        """Run until `stop`, then flush and publish what is left, within 20 s, whatever state the databases are in."""
+        steps = [
             self._forever("guard", self._rehydration.guard, GUARD_POLL_S),
             self._forever("outbox", self._publish, 0.0),
             self._forever("expire", self._expire, EXPIRE_POLL_S),
             self._forever("reconcile", self._reconcile, RECONCILE_POLL_S),
             *(self._forever("flusher", self._flush(stream), 0.0) for stream in self._streams),
         ]
-        await asyncio.gather(*loops)
+        loops = [asyncio.create_task(step) for step in steps]
         try:
-            async with asyncio.timeout(SHUTDOWN_DRAIN_S_MAX):
+            await self._stopping.wait()
+            await asyncio.wait(loops, timeout=SHUTDOWN_DRAIN_S_MAX / 2)
+        finally:
+            await _cut_off(loops)  # those whose step takes longer: a slow gateway, a large rehydration
+        await self._drain()
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(SHUTDOWN_DRAIN_S_MAX / 2):
                 await self._flusher.drain(self._streams)
                 while await self._publisher.publish():
                     pass
         except (Refusal, TimeoutError):
             _log.warning("stopped_with_backlog", reason="the next process goes on where this one stopped")
+        except Exception as fault:  # it must not keep the rest of the process from ending in order
+            alert("STOPPED_WITH_FAULT", error=type(fault).__name__)
+            _log.exception("stopped_with_backlog")
 
     def stop(self) -> None:
         """Ask every loop to end after its present step."""
@@ -132,3 +143,9 @@ class Jobs:
     async def _reconcile(self) -> None:
         while await reconcile(self._db, self._provider, self._settlement):
             pass
+
+
+async def _cut_off(loops: Sequence[asyncio.Task[None]]) -> None:
+    for loop in loops:
+        loop.cancel()
+    await asyncio.wait(loops)

@@ -1,0 +1,97 @@
+"""Redis emptied, or killed with its data: the guard rebuilds it from Postgres and what survives of its streams."""
+
+from __future__ import annotations
+
+from redis.asyncio import Redis
+
+from server.dev.embedded import EmbeddedValkey
+from server.hot import keys
+from server.hot.stream import ordinal
+from tests.conftest import Audit, Serve, eventually
+from tests.road import Road
+
+
+async def test_emptied_after_a_sale_it_goes_on_where_it_stood(road: Road, redis: Redis, audit: Audit) -> None:
+    await road.venue("pier", ["bus"])
+    product = await road.product({"bus": 3}, sellable=10)
+    (ticket,) = await road.buy({product: 1})
+    open_order = (await road.order({product: 2}, idempotency_key="open")).raw
+    first_qr = await road.qr(ticket["ticket_code"])
+    passed = await road.scan(first_qr, "bus", scan_id="passed", venue_code="pier")
+    refused = await road.scan(first_qr, "bus", scan_id="refused", venue_code="pier")
+    assert (passed.json["remaining_uses"], refused.json["reason"]) == (2, "ALREADY_REDEEMED")
+    await road.flushed()
+    cursor = await redis.xinfo_stream(keys.redemptions(0))
+
+    await redis.flushall()
+    during = await road.scan(await road.qr(ticket["ticket_code"]), "bus")
+    assert during.status == 200 or during.json["code"] in ("GATE_CLOSED", "BACKLOG_FULL"), during
+    await road.backlog.look()
+    await road.until_ready()
+
+    # What was told is told again, whichever verdict it was; the spent QR stays spent for everyone else.
+    assert (await road.scan(first_qr, "bus", scan_id="passed", venue_code="pier")).raw == passed.raw
+    assert (await road.scan(first_qr, "bus", scan_id="refused", venue_code="pier")).raw == refused.raw
+    assert (await road.scan(first_qr, "bus", venue_code="pier")).json["reason"] == "ALREADY_REDEEMED"
+    assert (await road.order({product: 2}, idempotency_key="open")).raw == open_order
+    left = 1 if during.status == 200 else 2
+    for remaining in range(left - 1, -1, -1):
+        again = await road.scan(await road.qr(ticket["ticket_code"]), "bus")
+        assert again.json["remaining_uses"] == remaining
+    assert (await road.scan(await road.qr(ticket["ticket_code"]), "bus")).json["reason"] == "NO_REMAINING"
+    await road.flushed()
+    levels = await road.parts.stock.levels([product])
+    assert (levels[product].sellable, levels[product].reserved, levels[product].sold) == (10, 2, 1)
+    after = await redis.xinfo_stream(keys.redemptions(0))
+    assert ordinal(after["last-generated-id"]) > ordinal(cursor["last-generated-id"])
+    await audit(road)
+
+
+async def test_emptied_it_never_hands_out_ids_that_the_flusher_has_passed(road: Road, redis: Redis) -> None:
+    product = await road.product({"bus": 2})
+    (ticket,) = await road.buy({product: 1})
+    await road.scan(await road.qr(ticket["ticket_code"]), "bus")
+    await road.flushed()
+    far = 9_000_000_000_000  # as if the clock had been ahead by centuries when the last entry was written
+    async with road.parts.database.transaction() as connection:
+        await connection.execute(
+            "UPDATE stream_cursors SET last_id = $1 WHERE stream = $2", f"{far}-5", keys.redemptions(0)
+        )
+
+    await redis.flushall()
+    await road.backlog.look()
+    await road.until_ready()
+    passed = await road.scan(await road.qr(ticket["ticket_code"]), "bus", scan_id="late")
+
+    assert passed.json["result"] == "success"
+    assert passed.json["event_id"] == f"00-{far}-6"
+    await road.flushed()
+    report = await road.call("GET", "/reports/redemptions", headers=await road.analyst())
+    assert "late" in [row["scan_id"] for row in report.json["redemptions"]]
+
+
+async def test_killed_and_restarted_with_its_data_it_loses_nothing_that_was_told(
+    serve: Serve, own_valkey: EmbeddedValkey, audit: Audit
+) -> None:
+    road = await serve(redis_url=own_valkey.url)
+    product = await road.product({"bus": 5}, sellable=10)
+    (ticket,) = await road.buy({product: 1})
+    told = [await road.scan(await road.qr(ticket["ticket_code"]), "bus") for _ in range(3)]
+    assert [answer.json["remaining_uses"] for answer in told] == [4, 3, 2]
+
+    token = await road.qr(ticket["ticket_code"])
+    own_valkey.kill()
+    away = await road.scan(token, "bus", scan_id="over-the-restart")
+    assert (away.status, away.json["code"]) == (503, "REDIS_UNAVAILABLE")
+    assert away.headers["Retry-After"]
+    own_valkey.start()
+
+    async def decided() -> bool:
+        return (await road.scan(token, "bus", scan_id="over-the-restart")).status == 200
+
+    await eventually(decided, seconds=10)
+    await road.until_ready()
+    (shown,) = (await road.call("GET", "/my/tickets", headers=road.buyer())).json["tickets"]
+    assert [left["remaining_uses"] for left in shown["entitlements"]] == [1]
+    await road.flushed()
+    await audit(road)

@@ -33,3 +33,19 @@ async def test_tickets_of_all_shards_are_redeemed_and_recorded_and_survive_a_cha
     assert len(names) == 20, "tickets of the old shards are left behind"
     report = await two.call("GET", "/reports/summary", headers=await two.analyst())
     assert sum(row["events"] for row in report.json["rows"] if row["result"] == "success") == 40
+
+
+async def test_a_process_of_another_number_of_shards_judges_nothing(serve: Serve) -> None:
+    four = await serve(shards=4)
+    product = await four.product({"bus": 2})
+    (ticket,) = await four.buy({product: 1})
+    token = await four.qr(ticket["ticket_code"])
+    other = await serve(shards=3, jobs=False)
+    await other.backlog.look()
+
+    refused = await other.scan(token, "bus", scan_id="scan-1")
+    ready = await other.call("GET", "/readyz")
+
+    assert (refused.status, refused.json["code"]) == (503, "GATE_CLOSED")
+    assert "GATE_CLOSED" in ready.json["reasons"]
+    assert (await four.scan(token, "bus", scan_id="scan-1")).json["remaining_uses"] == 1

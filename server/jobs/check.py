@@ -32,11 +32,9 @@ from server.jobs.check_record import Progress, check_record
 from server.jobs.check_stock import StockCheck
 from server.jobs.check_tickets import TicketCheck
 from server.jobs.check_verdicts import VerdictCheck
-from server.jobs.findings import Finding, Tally, exit_code, render, report
+from server.jobs.findings import Finding, Tally
 from server.limits import CHECK_PAGE
 from server.store.pool import Database
-
-__all__ = ["Finding", "check", "exit_code", "render", "report"]
 
 Page = Callable[
     [Sequence[str]], Awaitable[None]

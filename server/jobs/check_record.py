@@ -23,13 +23,13 @@ _INTEGERS: Final = frozenset({"integer", "bigint"})
 
 
 async def check_record(db: Database, money: Tally, progress: Progress) -> list[Tally]:
-    """Hold the record against its rules. `money` counts the columns that hold money."""
+    """Hold the record against its rules. The columns that hold money are entered into the caller's `money`."""
+    await _check_money(db, money)
     return [
         await _check_caps(db),
         *await _check_orders(db, progress),
         *await _check_tickets(db, progress),
         await _check_scans(db, progress),
-        await _check_money(db, money),
         await _check_dead_letters(db),
     ]
 
@@ -146,14 +146,13 @@ async def _check_scans(db: Database, progress: Progress) -> Tally:
     return scans
 
 
-async def _check_money(db: Database, money: Tally) -> Tally:
+async def _check_money(db: Database, money: Tally) -> None:
     async with db.connection() as connection:
         columns = await check.money_columns(connection)
     money.looked(len(columns))
     for table, column, kind in columns:
         if kind not in _INTEGERS:
             money.breach(f"{table}.{column} is {kind}")
-    return money
 
 
 async def _check_dead_letters(db: Database) -> Tally:

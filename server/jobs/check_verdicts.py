@@ -47,11 +47,7 @@ class VerdictCheck:
         if not await self._catch_up.passed(await self._catch_up.note([keys.redemptions(shard)])):
             return None
         faults = await self._judge(texts)
-        still = await self._texts(shard, [scan_id for _, scan_id in faults])
-        if not await self._catch_up.open():
-            return None
-        # What was forgotten after its day, meanwhile, proves nothing.
-        return {fault: text for fault, text in faults.items() if still[fault[1]] is not None}
+        return faults if await self._catch_up.open() else None
 
     async def _texts(self, shard: int, scan_ids: Sequence[str]) -> dict[str, str | None]:
         async with self._redis.pipeline(transaction=False) as pipe:

@@ -390,7 +390,7 @@ def test_redemption_behaves_as_its_model_through_repeats_losses_and_loading(redi
     run_state_machine_as_test(
         lambda: RedeemMachine(redis_url),
         settings=settings(
-            max_examples=60,
+            max_examples=40,
             stateful_step_count=25,
             deadline=None,
             database=None,

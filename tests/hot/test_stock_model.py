@@ -117,10 +117,12 @@ class StockMachine(RuleBasedStateMachine):
     @initialize(sellable=st.tuples(*(st.integers(0, 12) for _ in PRODUCTS)))
     def begin(self, sellable: tuple[int, ...]) -> None:
         self.run(self.redis.flushdb())
-        self.run(self.redis.set(keys.STOCK_EPOCH, "open"))
+        self.open()
         for product, units in zip(PRODUCTS, sellable, strict=True):
-            self.model.levels[product] = Level(units, 0, 0)
-            self.run(self.stock.load(product, Level(units, 0, 0)))
+            self.cap(product, units)
+
+    def open(self) -> None:
+        self.run(self.redis.set(keys.STOCK_EPOCH, "run 1"))
 
     @rule(
         target=orders,
@@ -179,7 +181,7 @@ class StockMachine(RuleBasedStateMachine):
     def close_or_open(self) -> None:
         self.model.open = not self.model.open
         if self.model.open:
-            self.run(self.redis.set(keys.STOCK_EPOCH, "open"))
+            self.open()
         else:
             self.run(self.redis.delete(keys.STOCK_EPOCH))
 

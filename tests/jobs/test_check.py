@@ -77,8 +77,8 @@ async def test_what_happened_more_than_a_day_ago_need_not_be_remembered(scene: S
     days_ago = timedelta(days=3)
     await scene.copy_event("reject", later=timedelta(days=1))
     await scene.pg.execute("UPDATE redemption_events SET decided_at = decided_at - $1::interval", days_ago)
-    await scene.redis.delete(*await scene.redis.keys(keys.ANY_SAID))
-    for name in await scene.redis.keys(keys.ANY_TICKET):
+    await scene.redis.delete(*await scene.redis.keys("{s*}:v:*"))
+    for name in await scene.redis.keys("{s*}:t:*"):
         for field, told in (await scene.redis.hgetall(name)).items():
             if field.startswith("j:") and name == scene.ticket_key(scene.places.used):
                 first, _, decided_ms = told.rpartition("\t")

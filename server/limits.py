@@ -59,13 +59,16 @@ TICKET_LOAD_S_MAX = 2.0  # how long a scan of a ticket unknown to Redis waits fo
 DIRECTORY_POLL_S = 0.5  # catalog, venues and operators are followed "within a second"
 BACKLOG_POLL_S = 0.5
 SHUTDOWN_DRAIN_S_MAX = 20.0  # SIGTERM: finish what was begun, flush, leave; Kubernetes kills after 30 s
-PASSWORD_HASH_S_MAX = 5.0
+PASSWORD_WAIT_S_MAX = 5.0  # for a place to hash
 
 # --- Queues and batches ---------------------------------------------------------------------------------------
 SCAN_QUEUE_MAX = 4_096  # scans waiting for a shard: half a second of work at 8,000/s, then 503 at once
 SCAN_BATCH_MAX = 256  # scans of one script call: about 5 ms of Redis, so other callers are not starved
 SCAN_CALLS_IN_FLIGHT_MAX = 2  # a shard's calls under way: one is being judged while the next is being written
 PASSWORD_HASHES_AT_ONCE_MAX = 2  # Argon2id takes 19 MiB and 50 ms each
+PASSWORD_QUEUE_MAX = (
+    64  # logins that wait for a place: 2 s of hashing; a flood of wrong ones is told 503 at once
+)
 FLUSH_BATCH_MAX = 2_000  # stream entries of one transaction: ~30 ms, so a crash repeats little
 FLUSH_WAIT_S = 0.25  # an idle flusher looks up so often, to see that it is to stop
 FLUSH_LINGER_S = (

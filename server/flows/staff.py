@@ -7,7 +7,7 @@ import asyncio
 from server.domain.catalog import Role
 from server.domain.errors import ErrorCode, Refusal
 from server.domain.passwords import DECOY, verify_password
-from server.limits import PASSWORD_HASH_S_MAX, PASSWORD_HASHES_AT_ONCE_MAX
+from server.limits import PASSWORD_HASHES_AT_ONCE_MAX, PASSWORD_QUEUE_MAX, PASSWORD_WAIT_S_MAX
 from server.store import catalog
 from server.store.pool import Database
 
@@ -18,6 +18,7 @@ class StaffDoor:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._places = asyncio.Semaphore(PASSWORD_HASHES_AT_ONCE_MAX)
+        self._waiting = 0
 
     async def enter(self, username: str, password: str) -> tuple[Role, int]:
         """(role, token generation) of this member of the staff.
@@ -34,8 +35,17 @@ class StaffDoor:
         return stored.role, stored.generation
 
     async def _verify(self, password: str, phc: str) -> bool:
+        if self._waiting >= PASSWORD_QUEUE_MAX:
+            raise Refusal(ErrorCode.OVERLOADED)
+        self._waiting += 1
         try:
-            async with asyncio.timeout(PASSWORD_HASH_S_MAX), self._places:
-                return await asyncio.to_thread(verify_password, password, phc)
+            async with asyncio.timeout(PASSWORD_WAIT_S_MAX):
+                await self._places.acquire()
         except TimeoutError as fault:
             raise Refusal(ErrorCode.OVERLOADED) from fault
+        finally:
+            self._waiting -= 1
+        try:  # without a timeout: a thread that hashes cannot be stopped, and keeps its place until it is done
+            return await asyncio.to_thread(verify_password, password, phc)
+        finally:
+            self._places.release()

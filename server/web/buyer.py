@@ -211,10 +211,15 @@ async def demo_login(request: web.Request, caller: None, body: DemoLogin) -> Buy
 
 async def create_order(request: web.Request, caller: Caller, body: OrderRequest) -> OfferAnswer:
     """Hold the units and make the order, once per Idempotency-Key."""
-    key = request.headers.get("Idempotency-Key")
-    if key is None:
+    keys = request.headers.getall("Idempotency-Key", ())
+    if not keys:
         raise Refusal(ErrorCode.IDEMPOTENCY_KEY_REQUIRED)
-    if not 1 <= len(key) <= IDEMPOTENCY_KEY_CHARS_MAX or not _IDEMPOTENCY_KEY.issuperset(key):
+    key = keys[0]
+    if (
+        len(keys) > 1
+        or not 1 <= len(key) <= IDEMPOTENCY_KEY_CHARS_MAX
+        or not _IDEMPOTENCY_KEY.issuperset(key)
+    ):
         raise Refusal(ErrorCode.IDEMPOTENCY_KEY_INVALID)
     request.app[appkeys.BACKLOG].admit()
     wanted = [WantedLine(item.product_id, item.qty) for item in body.items]

@@ -226,6 +226,13 @@ async def test_an_order_needs_an_idempotency_key_of_plain_characters(
     refused(await stage.send(ask, headers=headers), 400, code)
 
 
+async def test_two_idempotency_keys_are_none(stage: Stage) -> None:
+    (route,) = (route for route in ROUTES if (route.method, route.path) == ("POST", "/orders"))
+    ask = await stage.honest(route)
+    headers = CIMultiDict([*ask.headers.items(), ("Idempotency-Key", "another")])
+    refused(await stage.send(ask, headers=headers), 400, "IDEMPOTENCY_KEY_INVALID")
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -432,6 +439,7 @@ HEAD = b"POST /auth/demo/login HTTP/1.1\r\nHost: x\r\nConnection: close\r\nConte
         b"GARBAGE\r\n\r\n",
         b"FOOBAR /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /" + b"a" * 9_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET " + b"/" * 2_100 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 9_000 + b"\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 3_000 + b"\r\n",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -163,6 +164,32 @@ async def test_dead_letters_and_a_late_outbox_degrade_but_do_not_close_the_gates
     assert (answer.status, answer.json["status"]) == (200, "degraded")
     assert answer.json["reasons"] == ["OUTBOX_LATE", "DEAD_LETTERS"]
     assert (answer.json["outbox_waiting"], answer.json["dead_letters"]) == (1, 1)
+
+
+async def test_past_so_many_waiting_logins_the_next_is_told_at_once_to_come_back(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.flows.staff.PASSWORD_QUEUE_MAX", 3)
+    enough = threading.Event()
+
+    def slow(password: str, phc: str) -> bool:
+        return enough.wait(10)
+
+    monkeypatch.setattr("server.flows.staff.verify_password", slow)
+    login = {"username": "x", "password": "y"}
+    tasks = [asyncio.create_task(road.call("POST", "/operators/login", json=login)) for _ in range(20)]
+
+    async def told() -> bool:
+        return sum(task.done() for task in tasks) == 15
+
+    await eventually(told)  # two hash, three wait
+    refusals = [task.result() for task in tasks if task.done()]
+    enough.set()
+    answers = await asyncio.gather(*tasks)
+    assert [answer.status for answer in answers].count(401) == 5
+    for answer in refusals:
+        refused(answer, 503, "OVERLOADED")
+        assert CIMultiDict(answer.headers)["Retry-After"] == "1"
 
 
 # --- Metrics ------------------------------------------------------------------------------------------------

@@ -135,7 +135,7 @@ def _assemble(
         ),
         publisher=Publisher(bulk, stock, bulk_loader),
         flusher=flusher,
-        rehydration=Rehydration(bulk, streams, epochs, stock, gate, bulk_loader, flusher, config.shards),
+        rehydration=Rehydration(bulk, redis, streams, epochs, bulk_loader, flusher, config.shards),
     )
 
 

@@ -12,6 +12,7 @@ from server.hot import keys
 from server.hot.connection import ask
 
 _MIB: Final = 1024 * 1024
+_SHUT: Final = " shut"
 
 
 class RedisState(msgspec.Struct, frozen=True):
@@ -22,7 +23,7 @@ class RedisState(msgspec.Struct, frozen=True):
 
 
 class Epochs:
-    """Opens and closes gates. An epoch holds "<run id of Redis> <shard count>": a restart or a re-sharding shows."""
+    """The gates. An epoch holds "<run id of Redis> <shard count>": a restart or a re-sharding shows."""
 
     def __init__(self, redis: Redis, shards: int) -> None:
         self._redis = redis
@@ -45,19 +46,25 @@ class Epochs:
             values: list[str | None] = await ask(pipe.execute())
         return values
 
-    async def open(self, run_id: str) -> None:
-        """Open all gates."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for name in self.names:
-                pipe.set(name, self.wanted(run_id))
-            await ask(pipe.execute())
+    async def shut(self, seen: Sequence[str | None]) -> None:
+        """Shut the gates whose epoch is still as it was seen: they were loaded for a Redis that is no more.
 
-    async def close(self) -> None:
-        """Close all gates: from now on no script spends or holds anything."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for name in self.names:
-                pipe.delete(name)
-            await ask(pipe.execute())
+        Needs no Postgres: what a restarted Redis has may be behind what it had told, so nothing is judged until that
+        is known. A shut epoch says for whom it was loaded, so that a complete Redis needs no loading.
+        """
+        for name, value in zip(self.names, seen, strict=True):
+            if value is None or value.endswith(_SHUT):
+                continue
+            async with self._redis.pipeline(transaction=True) as pipe:
+                await ask(pipe.watch(name))
+                if await ask(pipe.get(name)) == value:
+                    pipe.multi()  # type: ignore[no-untyped-call]
+                    pipe.set(name, value + _SHUT)
+                    await ask(pipe.execute())
+
+    def was_ours(self, epoch: str | None) -> bool:
+        """Whether a gate, open or shut, was loaded for our number of shards."""
+        return epoch is not None and self.fits(epoch.removesuffix(_SHUT))
 
     async def state(self) -> RedisState:
         """The process behind the address. Raises Refusal(REDIS_UNAVAILABLE), also while it is loading its file."""

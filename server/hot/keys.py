@@ -10,13 +10,22 @@ import zlib
 
 STOCK_EPOCH = "{stock}:epoch"
 ORDERS_STREAM = "{stock}:orders"
-ANY_TICKET = "{s*}:t:*"  # patterns, for SCAN
-ANY_SAID = "{s*}:v:*"
+STOCK_SLOT = "stock"
 
 
 def shard_of(code: str, shards: int) -> int:
     """The shard (0 .. shards - 1) of a ticket code, or of a scan_id that named no ticket."""
     return zlib.crc32(code.encode()) % shards
+
+
+def slot(name: str) -> str:
+    """The hash tag of a name: what stands between its braces."""
+    return name[1 : name.index("}")]
+
+
+def loading(slot_tag: str) -> str:
+    """String: the token of the rehydration that may write in this slot."""
+    return f"{{{slot_tag}}}:loading"
 
 
 def epoch(shard: int) -> str:
@@ -51,7 +60,7 @@ def hold(order_id: str) -> str:
 
 def idempotency(buyer_id: str, key: str) -> str:
     """String with a time to live: order id and payload hash of the order made under the buyer's key."""
-    return f"{{stock}}:i:{buyer_id}:{key}"
+    return f"{{stock}}:i:{buyer_id}/{key}"  # a key has no slash: no two pairs make one name
 
 
 def streams(shards: int) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from redis.asyncio import Redis
 
-from server.domain.orders import NewOrder, Order
+from server.domain.orders import NewOrder
 from server.hot import keys
 from server.hot.connection import ask
 from server.hot.scripts import Script, ScriptRunner
@@ -19,7 +19,6 @@ HOLD: Final = Script("hold")
 COMMIT: Final = Script("commit")
 RELEASE: Final = Script("release")
 CAP: Final = Script("cap")
-LOAD_STOCK: Final = Script("load_stock")
 _encoder: Final = msgspec.json.Encoder()
 _new_order: Final = msgspec.json.Decoder(NewOrder)
 
@@ -132,32 +131,6 @@ class Stock:
             if answer[0] is not None
         }
 
-    async def load(self, product_id: int, level: Level) -> None:
-        """Write a product's units over whatever Redis has: rehydration only."""
-        args = [level.sellable, level.reserved, level.sold]
-        await self._runner.run(LOAD_STOCK, [keys.stock(product_id)], args)
 
-    async def load_holds(self, orders: Sequence[Order]) -> None:
-        """Write the holds of recorded orders (their units are counted by `load`): rehydration only."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for order in orders:
-                pipe.hset(keys.hold(order.order_id), "deadline_ms", str(_deadline_ms(order)))
-            await ask(pipe.execute())
-
-    async def load_idempotency(
-        self, made: Sequence[tuple[str, str, str, str]], left_s: Sequence[int]
-    ) -> None:
-        """Write (order id, buyer, key, payload hash) with the seconds each still has: rehydration only."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for (order_id, buyer_id, key, payload_hash), seconds in zip(made, left_s, strict=True):
-                pipe.set(keys.idempotency(buyer_id, key), f"{order_id}\t{payload_hash}", ex=seconds, nx=True)
-            await ask(pipe.execute())
-
-    async def forget_holds(self) -> None:
-        """Remove every hold, before `load_holds`: rehydration only."""
-        async for name in self._redis.scan_iter(match=keys.hold("*"), count=1_000):
-            await ask(self._redis.delete(name))
-
-
-def _deadline_ms(order: NewOrder | Order) -> int:
+def _deadline_ms(order: NewOrder) -> int:
     return int(order.expires_at.timestamp() * 1000)

@@ -14,15 +14,16 @@ from typing import Any, Final
 
 import asyncpg
 import structlog
+from redis.asyncio import Redis
 
 from server.domain.errors import ErrorCode, Refusal
 from server.domain.redemption import Decision, Verdict, pack_terms
 from server.flows.lookup import TicketLoader
 from server.hot import keys
 from server.hot.epoch import Epochs
-from server.hot.stock import Level, Stock
+from server.hot.loading import Loading
+from server.hot.stock import Level
 from server.hot.stream import ORIGIN, Streams, ordinal
-from server.hot.tickets import GateTickets
 from server.jobs.flusher import Flusher
 from server.limits import IDEMPOTENCY_REPLAY_S, REHYDRATE_PAGE, SCAN_REPLAY_S
 from server.store import catalog, orders, redemptions, tickets
@@ -43,52 +44,56 @@ class Rehydration:
     def __init__(
         self,
         db: Database,
+        redis: Redis,
         streams: Streams,
         epochs: Epochs,
-        stock: Stock,
-        gate: GateTickets,
         loader: TicketLoader,
         flusher: Flusher,
         shards: int,
     ) -> None:
         self._db = db
+        self._redis = redis
         self._streams = streams
         self._epochs = epochs
-        self._stock = stock
-        self._gate = gate
         self._loader = loader
         self._flusher = flusher
+        self._shards = shards
         self._names = keys.streams(shards)
 
     async def guard(self) -> None:
         """See whether Redis is loaded, and if not, load it. Raises Refusal when Redis or Postgres is away.
 
-        Redis emptied, or sharded anew: all is loaded. Redis restarted with its data: the gates are closed, and open
-        again when nothing is missing that Postgres has already; otherwise all is loaded.
+        Redis emptied, or sharded anew: all is loaded. Redis restarted with its data: the gates are shut at once, even
+        while Postgres is away; they open when nothing is missing that Postgres has already, otherwise all is loaded.
         """
         if await self._loaded():
             return
+        await self._epochs.shut(await self._epochs.read())
         async with self._alone() as session:
             if await self._loaded():  # another process was faster
                 return
             state = await self._epochs.state()
-            epochs = await self._epochs.read()
-            same_shards = all(self._epochs.fits(epoch) for epoch in epochs)
-            await self._epochs.close()
-            await self._drain()
-            if same_shards and not await self._behind_the_record():
-                await self._open(session, state.run_id)
+            restarted = all(self._epochs.was_ours(epoch) for epoch in await self._epochs.read())
+            loading = await self._begin()
+            if restarted and not await self._behind_the_record():
+                await self._load_stock(loading)  # the outbox moves units without an entry in any stream
+                await self._open(session, loading, state.run_id)
                 _log.warning("redis_restarted", reason="its data is complete; the gates are open again")
             else:
-                await self._load(session, state.run_id, _silent)
+                await self._load(session, loading, state.run_id, _silent)
 
     async def rehydrate(self, progress: Progress = _silent) -> None:
         """Load everything, whatever Redis has."""
         async with self._alone() as session:
             state = await self._epochs.state()
-            await self._epochs.close()
-            await self._drain()
-            await self._load(session, state.run_id, progress)
+            await self._load(session, await self._begin(), state.run_id, progress)
+
+    async def _begin(self) -> Loading:
+        """Close the gates, then drain the streams: from here on Postgres knows everything."""
+        loading = Loading(self._redis, self._epochs, self._shards)
+        await loading.begin()
+        await self._drain()
+        return loading
 
     async def _loaded(self) -> bool:
         state = await self._epochs.state()
@@ -122,48 +127,50 @@ class Rehydration:
                 return True
         return False
 
-    async def _load(self, session: asyncpg.Connection[Any], run_id: str, progress: Progress) -> None:
+    async def _load(
+        self, session: asyncpg.Connection[Any], loading: Loading, run_id: str, progress: Progress
+    ) -> None:
         _log.warning("rehydration_begins")
         async with self._db.connection() as connection:
             cursors = await redemptions.cursors(connection)
         for name in self._names:
             await self._streams.raise_last_id(name, cursors.get(name, ORIGIN))
         await (
-            self._gate.forget()
-        )  # what Redis alone has: of another number of shards, or newer than a restored record
-        await self._load_stock()
-        loaded = await self._load_tickets(progress)
-        await self._load_verdicts()
-        await self._open(session, run_id)
+            loading.forget_tickets()
+        )  # also what Redis alone has: of another number of shards, or of a newer record
+        await self._load_stock(loading)
+        loaded = await self._load_tickets(loading, progress)
+        await self._load_verdicts(loading)
+        await self._open(session, loading, run_id)
         _log.warning("rehydration_done", tickets=loaded)
 
-    async def _open(self, session: asyncpg.Connection[Any], run_id: str) -> None:
+    async def _open(self, session: asyncpg.Connection[Any], loading: Loading, run_id: str) -> None:
         """Open the gates, unless Redis was replaced or the lock was lost while it was being loaded."""
         await still_here(session)
         if (await self._epochs.state()).run_id != run_id:
             raise Refusal(ErrorCode.REDIS_UNAVAILABLE)
-        await self._epochs.open(run_id)
+        await loading.finish(run_id)
 
-    async def _load_stock(self) -> None:
+    async def _load_stock(self, loading: Loading) -> None:
         """Stock and holds of ONE snapshot. What changes later stands in the outbox, which waits for us."""
-        await self._stock.forget_holds()
+        await loading.forget_holds()
         since = datetime.now(UTC) - timedelta(seconds=IDEMPOTENCY_REPLAY_S)
         async with self._db.transaction(read_only=True) as connection:
-            for row in await catalog.stock(connection):
-                await self._stock.load(row.product_id, Level(row.sellable, row.reserved, row.sold))
+            rows = await catalog.stock(connection)
+            await loading.stock({row.product_id: Level(row.sellable, row.reserved, row.sold) for row in rows})
             after = ""
             while page := await orders.pending_page(connection, after, REHYDRATE_PAGE):
-                await self._stock.load_holds(page)
+                await loading.holds(page)
                 after = page[-1].order_id
             after = ""
             while keys_page := await orders.recent_keys_page(connection, since, after, REHYDRATE_PAGE):
-                await self._stock.load_idempotency(
+                await loading.idempotency(
                     [(order_id, buyer, key, payload) for order_id, buyer, key, payload, _ in keys_page],
                     [max(1, int((created - since).total_seconds())) for *_, created in keys_page],
                 )
                 after = keys_page[-1][0]
 
-    async def _load_tickets(self, progress: Progress) -> int:
+    async def _load_tickets(self, loading: Loading, progress: Progress) -> int:
         async with self._db.connection() as connection:
             total = await tickets.count(connection)
         after, done = "", 0
@@ -173,11 +180,11 @@ class Rehydration:
                 codes = await tickets.codes_page(connection, after, REHYDRATE_PAGE)
             if not codes:
                 return done
-            await self._gate.replace(await self._loader.gate_hashes(codes))
+            await loading.tickets(await self._loader.gate_hashes(codes))
             after, done = codes[-1], done + len(codes)
             progress("tickets", done, max(total, done))
 
-    async def _load_verdicts(self) -> None:
+    async def _load_verdicts(self, loading: Loading) -> None:
         """What gates were told during the last day, so that a retry across the loss is answered as before."""
         since = datetime.now(UTC) - timedelta(seconds=SCAN_REPLAY_S)
         after = (since, "")
@@ -190,7 +197,7 @@ class Rehydration:
                 return
             now_ms = int(datetime.now(UTC).timestamp() * 1000)
             told = [(row["scan_id"], _decision(row, _terms(terms[row["ticket_code"]]))) for row in rows]
-            await self._gate.remember(told, now_ms)
+            await loading.verdicts(told, now_ms)
             after = (rows[-1]["decided_at"], rows[-1]["event_id"])
 
 

@@ -403,7 +403,7 @@ async def test_no_publisher_raises_a_lowered_cap_again_before_the_commit(
 
 async def test_while_redis_is_closed_a_cap_goes_up_but_not_down(quiet: Road) -> None:
     product_id = await published_day(quiet)
-    await quiet.parts.epochs.close()
+    await quiet.parts.redis.delete(*quiet.parts.epochs.names)
 
     ((line, reason),) = await refused(quiet, capped(99))
     assert (line, reason.partition(":")[0]) == (10, "sellable cannot be lowered now")

@@ -42,6 +42,8 @@ from server.domain.redemption import (
 from server.domain.tickets import SpentQr, Ticket, TicketStatus, gate_hash
 from server.hot import keys
 from server.hot.connection import connect
+from server.hot.epoch import Epochs
+from server.hot.loading import Loading
 from server.hot.redeem import Redeemer
 from server.hot.scripts import ScriptRunner
 from server.hot.stream import ORIGIN, Streams
@@ -213,10 +215,17 @@ class RedeemMachine(RuleBasedStateMachine):
         for number in range(SHARDS):
             self.run(self.redis.set(keys.epoch(number), f"run {SHARDS}"))
 
+    async def rehydrate(self, hashes: dict[str, list[str]]) -> None:
+        loading = Loading(self.redis, Epochs(self.redis, SHARDS), SHARDS)
+        await loading.begin()
+        await loading.tickets(hashes)
+        await loading.finish("run")
+
     def load(self, codes: list[str], *, replace: bool) -> None:
         hashes = {code: self.model.hash_of(code) for code in codes}
-        self.run(self.gate.replace(hashes) if replace else self.gate.load_absent(hashes))
+        self.run(self.rehydrate(hashes) if replace else self.gate.load_absent(hashes))
         self.model.at_gate |= set(codes)
+        self.model.open |= replace  # a rehydration ends with open gates
 
     @rule(target=presented, scans=st.lists(SCAN, min_size=1, max_size=8))
     def scan(self, scans: list[Scan]) -> Any:

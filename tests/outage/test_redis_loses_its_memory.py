@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 from redis.asyncio import Redis
 
 from server.dev.embedded import EmbeddedValkey
+from server.domain.errors import Refusal
 from server.hot import keys
+from server.hot.loading import Loading
+from server.hot.stock import Level
 from server.hot.stream import ordinal
+from server.store.pool import Database
 from tests.conftest import Audit, Serve, eventually
 from tests.road import Road
 
@@ -95,3 +100,52 @@ async def test_killed_and_restarted_with_its_data_it_loses_nothing_that_was_told
     assert [left["remaining_uses"] for left in shown["entitlements"]] == [1]
     await road.flushed()
     await audit(road)
+
+
+async def test_a_rehydration_that_was_overtaken_writes_nothing_more(road: Road) -> None:
+    product = await road.product({"bus": 1})
+    (ticket,) = await road.buy({product: 1})
+    code = ticket["ticket_code"]
+    parts = road.parts
+    late = Loading(parts.redis, parts.epochs, parts.config.shards)
+    await late.begin()  # and then its session to Postgres is cut
+    stale = await parts.loader.gate_hashes([code])
+    await parts.rehydration.rehydrate()  # another process takes over, and opens the gates
+    assert (await road.scan(await road.qr(code), "bus")).json["remaining_uses"] == 0
+
+    for write in (
+        late.tickets(stale),
+        late.stock({product: Level(100, 0, 0)}),
+        late.forget_tickets(),
+        late.finish("no such run"),
+    ):
+        with pytest.raises(Refusal, match="Another process is loading Redis"):
+            await write
+
+    assert (await road.scan(await road.qr(code), "bus")).json["reason"] == "NO_REMAINING"
+
+
+async def test_the_gates_of_a_restarted_redis_are_shut_even_while_postgres_is_away(
+    serve: Serve, own_valkey: EmbeddedValkey
+) -> None:
+    road = await serve(redis_url=own_valkey.url)
+    product = await road.product({"bus": 2})
+    (ticket,) = await road.buy({product: 1})
+    token = await road.qr(ticket["ticket_code"])
+    await road.stop()
+    away = await serve(redis_url=own_valkey.url, jobs=False)
+    await away.gate()
+    away.parts.rehydration._db = Database("postgresql://nobody@127.0.0.1:1/none", size_max=1)
+    own_valkey.kill()
+    own_valkey.start()
+    with pytest.raises(Refusal):
+        await away.parts.rehydration.guard()
+
+    shut = await away.scan(token, "bus", scan_id="scan-1")
+    sold = await away.order({product: 1})
+    await serve(redis_url=own_valkey.url)  # its guard has a Postgres
+    judged = await away.scan(token, "bus", scan_id="scan-1")
+
+    assert (shut.status, shut.json["code"]) == (503, "GATE_CLOSED")
+    assert (sold.status, sold.json["code"]) == (503, "GATE_CLOSED")
+    assert judged.json["remaining_uses"] == 1

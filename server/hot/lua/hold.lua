@@ -12,7 +12,8 @@ local HELD, REPLAYED, CONFLICT, INACTIVE, SOLD_OUT, CLOSED, NOT_LOADED = 0, 1, 2
 local FIRST_LINE_KEY, FIRST_LINE_ARG, ARGS_PER_LINE = 5, 6, 2
 local order_id, payload_hash = ARGV[1], ARGV[2]
 
-if redis.call('EXISTS', KEYS[1]) == 0 then return { CLOSED, '', 0 } end
+-- A shut epoch does not end with its number of shards.
+if not string.find(redis.call('GET', KEYS[1]) or '', '%d$') then return { CLOSED, '', 0 } end
 
 local made = redis.call('GET', KEYS[2])
 if made then

@@ -1,0 +1,147 @@
+"""Loading Redis from Postgres: every write of a rehydration, each fenced.
+
+A rehydration may lose its Postgres lock without noticing (the session was cut) while another one takes over, opens the
+gates and lets tickets be spent. Whatever the first one still writes must then do nothing. So each closes the gates with
+a token of its own, in every slot, and every later write is a transaction that holds only while the token is there.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from server.domain.errors import ErrorCode, Refusal
+from server.domain.orders import Order
+from server.domain.redemption import Decision
+from server.hot import keys
+from server.hot.connection import ask
+from server.hot.epoch import Epochs
+from server.hot.stock import Level
+from server.limits import POSTGRES_BULK_S_MAX, REHYDRATE_PAGE, SCAN_REPLAY_S
+
+# Patterns, for SCAN.
+_TICKETS: Final = "{s*}:t:*"
+_SAID: Final = "{s*}:v:*"
+_HOLDS: Final = "{stock}:o:*"
+
+
+class Loading:
+    """One rehydration's right to write. All methods raise Refusal(GATE_CLOSED) once another one has begun."""
+
+    def __init__(self, redis: Redis, epochs: Epochs, shards: int) -> None:
+        self._redis = redis
+        self._epochs = epochs
+        self._shards = shards
+        self._token = secrets.token_hex(8)
+        # Slot -> (epoch, loading): the names of both carry the slot as their hash tag.
+        self._slots = {keys.slot(epoch): (epoch, keys.loading(keys.slot(epoch))) for epoch in epochs.names}
+
+    async def begin(self) -> None:
+        """Close all gates and take the right to load, from whoever had it."""
+        for epoch, loading in self._slots.values():
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.set(loading, self._token)
+                pipe.delete(epoch)
+                await ask(pipe.execute())
+
+    async def finish(self, run_id: str) -> None:
+        """Open all gates: all is loaded, for this Redis and this number of shards."""
+        for slot, (epoch, loading) in self._slots.items():
+            async with self._writing(slot) as pipe:
+                pipe.set(epoch, self._epochs.wanted(run_id))
+                pipe.delete(loading)
+
+    async def forget_tickets(self) -> None:
+        """Remove every ticket and remembered verdict, of any number of shards."""
+        await self._forget(_TICKETS)
+        await self._forget(_SAID)
+
+    async def forget_holds(self) -> None:
+        """Remove every hold."""
+        await self._forget(_HOLDS)
+
+    async def _forget(self, pattern: str) -> None:
+        page: list[str] = []
+        try:
+            async for name in self._redis.scan_iter(match=pattern, count=REHYDRATE_PAGE):
+                page.append(name)
+                if len(page) >= REHYDRATE_PAGE:
+                    await self._unlink(page)
+                    page = []
+        except (RedisError, OSError) as fault:
+            raise Refusal(ErrorCode.REDIS_UNAVAILABLE) from fault
+        await self._unlink(page)
+
+    async def _unlink(self, names: Sequence[str]) -> None:
+        by_slot: dict[str, list[str]] = {}
+        for name in names:
+            by_slot.setdefault(keys.slot(name), []).append(name)
+        for slot, of_slot in by_slot.items():
+            if slot in self._slots:
+                async with self._writing(slot) as pipe:
+                    pipe.unlink(*of_slot)
+            else:  # a shard that there is no more: nobody judges there
+                await ask(self._redis.unlink(*of_slot))
+
+    async def stock(self, levels: Mapping[int, Level]) -> None:
+        """Write the units of products over whatever Redis has."""
+        async with self._writing(keys.STOCK_SLOT) as pipe:
+            for product_id, level in levels.items():
+                units = {"sellable": level.sellable, "reserved": level.reserved, "sold": level.sold}
+                pipe.hset(keys.stock(product_id), mapping=units)
+
+    async def holds(self, orders: Sequence[Order]) -> None:
+        """Write the holds of recorded orders; their units are counted by `stock`."""
+        async with self._writing(keys.STOCK_SLOT) as pipe:
+            for order in orders:
+                deadline_ms = int(order.expires_at.timestamp() * 1000)
+                pipe.hset(keys.hold(order.order_id), "deadline_ms", str(deadline_ms))
+
+    async def idempotency(self, made: Sequence[tuple[str, str, str, str]], left_s: Sequence[int]) -> None:
+        """Write (order id, buyer, key, payload hash) with the seconds that each still has."""
+        async with self._writing(keys.STOCK_SLOT) as pipe:
+            for (order_id, buyer_id, key, payload_hash), seconds in zip(made, left_s, strict=True):
+                pipe.set(keys.idempotency(buyer_id, key), f"{order_id}\t{payload_hash}", ex=seconds)
+
+    async def tickets(self, hashes: Mapping[str, Sequence[str]]) -> None:
+        """Write tickets (code -> fields and values in turn) over whatever Redis has."""
+        by_shard: dict[int, list[str]] = {}
+        for code in hashes:
+            by_shard.setdefault(keys.shard_of(code, self._shards), []).append(code)
+        for shard, codes in by_shard.items():
+            async with self._writing(keys.slot(keys.epoch(shard))) as pipe:
+                for code in codes:
+                    name = keys.ticket(shard, code)
+                    pipe.delete(name)
+                    pipe.hset(name, items=list(hashes[code]))
+
+    async def verdicts(self, told: Iterable[tuple[str, Decision]], now_ms: int) -> None:
+        """Write what scans were told, per scan_id, for the rest of its time."""
+        by_shard: dict[int, list[tuple[str, Decision, int]]] = {}
+        for scan_id, decision in told:
+            left_s = SCAN_REPLAY_S - (now_ms - decision.decided_ms) // 1000
+            if left_s > 0:
+                shard = keys.shard_of(decision.ticket_code, self._shards)
+                by_shard.setdefault(shard, []).append((scan_id, decision, left_s))
+        for shard, of_shard in by_shard.items():
+            async with self._writing(keys.slot(keys.epoch(shard))) as pipe:
+                for scan_id, decision, left_s in of_shard:
+                    pipe.set(keys.said(shard, scan_id), decision.line(), ex=left_s)
+
+    @asynccontextmanager
+    async def _writing(self, slot: str) -> AsyncIterator[Any]:
+        """A transaction in this slot that is carried out only if the token is there still."""
+        _, loading = self._slots[slot]
+        async with self._redis.pipeline(transaction=True) as pipe:
+            await ask(pipe.watch(loading))
+            if await ask(pipe.get(loading)) != self._token:
+                raise Refusal(ErrorCode.GATE_CLOSED, "Another process is loading Redis.")
+            pipe.multi()  # type: ignore[no-untyped-call]
+            yield pipe
+            if len(pipe):
+                await ask(pipe.execute(), seconds=POSTGRES_BULK_S_MAX)

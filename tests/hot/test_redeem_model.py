@@ -333,18 +333,18 @@ class RedeemMachine(RuleBasedStateMachine):
             assert self.model.open
             self.model.at_gate |= set(current)
 
-    @rule(shards=st.sampled_from((None, SHARDS + 1)))
-    def close_or_open(self, shards: int | None) -> None:
-        """Closed is a gate that is not loaded, or loaded for another number of shards."""
+    @rule(epoch=st.sampled_from((None, f"run {SHARDS + 1}", f"run {SHARDS} shut")))
+    def close_or_open(self, epoch: str | None) -> None:
+        """Closed is a gate that is not loaded, loaded for another number of shards, or shut."""
         self.model.open = not self.model.open
         if self.model.open:
             self.open()
             return
         for number in range(SHARDS):
-            if shards is None:
+            if epoch is None:
                 self.run(self.redis.delete(keys.epoch(number)))
             else:
-                self.run(self.redis.set(keys.epoch(number), f"run {shards}"))
+                self.run(self.redis.set(keys.epoch(number), epoch))
 
     @invariant()
     def the_gate_has_of_a_ticket_what_the_record_would_load(self) -> None:

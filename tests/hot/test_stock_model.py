@@ -177,11 +177,14 @@ class StockMachine(RuleBasedStateMachine):
     def cap(self, product: int, sellable: int) -> None:
         assert self.run(self.stock.cap(product, sellable)) == self.model.cap(product, sellable)
 
-    @rule()
-    def close_or_open(self) -> None:
+    @rule(shut=st.booleans())
+    def close_or_open(self, shut: bool) -> None:
+        """Closed is stock that is not loaded, or shut."""
         self.model.open = not self.model.open
         if self.model.open:
             self.open()
+        elif shut:
+            self.run(self.redis.set(keys.STOCK_EPOCH, "run 1 shut"))
         else:
             self.run(self.redis.delete(keys.STOCK_EPOCH))
 

@@ -52,7 +52,8 @@ from server.web.openapi import describe
 from server.web.routes import ROUTES
 
 VERSION: Final = version("gateline")
-_BULK_CONNECTIONS: Final = 4  # one per job that writes at the same time, and one to spare
+_JOB_CONNECTIONS: Final = 4  # beside one per stream: outbox, expiry, reconciliation, rehydration
+_REPORT_CONNECTIONS: Final = 2  # two long reports at a time: a third waits, a settlement does not
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class Parts:
     config: Config
     redis: Redis
     database: Database  # short calls: orders, settlement, tickets
-    bulk_database: Database  # long calls: jobs and reports, so that they never take a settlement's connection
+    bulk_database: Database  # long calls: jobs, so that they never take a settlement's connection
+    reports_database: Database  # the longest calls, so that they take nobody's
     streams: Streams
     epochs: Epochs
     stock: Stock
@@ -97,15 +99,23 @@ async def open_parts(config: Config) -> AsyncIterator[Parts]:
         await verify_ack(redis, config.ack)
         database = Database(config.database_url, size_max=config.postgres_pool)
         stack.push_async_callback(database.close)
-        bulk = Database(config.database_url, size_max=_BULK_CONNECTIONS, call_s=POSTGRES_BULK_S_MAX)
+        job_connections = _JOB_CONNECTIONS + len(keys.streams(config.shards))
+        bulk = Database(config.database_url, size_max=job_connections, call_s=POSTGRES_BULK_S_MAX)
         stack.push_async_callback(bulk.close)
+        reports = Database(config.database_url, size_max=_REPORT_CONNECTIONS, call_s=POSTGRES_BULK_S_MAX)
+        stack.push_async_callback(reports.close)
         timeout = aiohttp.ClientTimeout(total=GATEWAY_CALL_S_MAX)
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
-        yield _assemble(config, redis, database, bulk, session)
+        yield _assemble(config, redis, database, bulk, reports, session)
 
 
 def _assemble(
-    config: Config, redis: Redis, database: Database, bulk: Database, session: aiohttp.ClientSession
+    config: Config,
+    redis: Redis,
+    database: Database,
+    bulk: Database,
+    reports: Database,
+    session: aiohttp.ClientSession,
 ) -> Parts:
     runner = ScriptRunner(redis, config.ack)
     streams = Streams(redis)
@@ -121,6 +131,7 @@ def _assemble(
         redis=redis,
         database=database,
         bulk_database=bulk,
+        reports_database=reports,
         streams=streams,
         epochs=epochs,
         stock=stock,
@@ -183,7 +194,7 @@ def build_app(parts: Parts, *, metrics_dir: Path | None = None, jobs: Jobs | Non
     app[appkeys.STAFF_DOOR] = StaffDoor(parts.database)
     app[appkeys.BACKLOG] = backlog
     app[appkeys.DATABASE] = parts.database
-    app[appkeys.REPORTS_DATABASE] = parts.bulk_database
+    app[appkeys.REPORTS_DATABASE] = parts.reports_database
     app[appkeys.METRICS] = metrics_dir
     _add_routes(app, demo=config.demo_login)
     app.cleanup_ctx.append(_background(parts, backlog, jobs))

@@ -25,7 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"gateline: the configuration is not legal:\n{fault}", file=sys.stderr)
         return 1
     if arguments.command in _SERVING:
-        _share_metrics(config)
+        try:
+            _share_metrics(config)
+        except OSError as fault:
+            print(f"gateline: GATELINE_DATA_DIR cannot be written to: {fault}", file=sys.stderr)
+            return 1
     # Only now: the metrics library chooses its storage when it is imported.
     from server.commands import run  # noqa: PLC0415
 

@@ -224,9 +224,9 @@ SETTINGS: tuple[Setting, ...] = (
         "GATELINE_SHARDS",
         "shards",
         "1",
-        _integer(1, 100),
-        "1 to 100",
-        "shards of the tickets in Redis; after a change run `gateline rehydrate`",
+        _integer(1, 16),
+        "1 to 16",
+        "shards of the tickets in Redis; the same in every process",
     ),
     Setting(
         "GATELINE_ACK",

@@ -26,6 +26,7 @@ from aiohttp import web
 from server.app import Parts, open_parts
 from server.config import Config, load
 from server.dev.databases import databases
+from server.dev.embedded import EmbeddedServerError
 from server.dev.gateway import Gateway
 from server.dev.walk import Walk, show_report, walk
 from server.domain.catalog_diff import ChangeKind
@@ -90,8 +91,13 @@ def _secrets(data_dir: Path) -> dict[str, dict[str, str]]:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             json.dump(fresh, stream)
-    kept: dict[str, dict[str, str]] = json.loads(file.read_text(encoding="utf-8"))
-    return kept
+    try:
+        kept: dict[str, dict[str, str]] = json.loads(file.read_text(encoding="utf-8"))
+        return {part: dict(kept[part]) for part in ("environment", "passwords")}
+    except (ValueError, LookupError, TypeError) as fault:
+        raise EmbeddedServerError(
+            f"{file} cannot be read: delete it, and the demo makes a new one"
+        ) from fault
 
 
 async def _demo(config: Config, passwords: dict[str, str], *, once: bool) -> int:

@@ -111,6 +111,7 @@ CREATE TABLE orders (
 );
 CREATE INDEX orders_by_buyer ON orders (buyer_id, id DESC);
 CREATE INDEX orders_pending ON orders (expires_at) WHERE status = 'PENDING_PAYMENT';
+CREATE INDEX orders_ended_unpaid ON orders (ended_at) WHERE status IN ('CANCELLED', 'EXPIRED');
 
 CREATE TABLE order_lines (
     order_id       text NOT NULL REFERENCES orders (id),
@@ -154,7 +155,7 @@ CREATE TABLE tickets (
     product_id   integer NOT NULL REFERENCES products (id),
     product_name text NOT NULL,
     -- ACTIVE -> REDEEMED  by the flusher, with the last use
-    -- ACTIVE, REDEEMED -> VOID  by an operator of the service; never back
+    -- VOID: withdrawn. Gates and buyers know it; nothing sets it yet, since refunds are not sold here so far
     status       text NOT NULL DEFAULT 'ACTIVE' CONSTRAINT tickets_status
                  CHECK (status IN ('ACTIVE', 'REDEEMED', 'VOID')),
     valid_from   timestamptz,

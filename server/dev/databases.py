@@ -72,7 +72,7 @@ def _running(data_dir: Path) -> tuple[str | None, str | None] | None:
         addresses = json.loads((data_dir / _FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-    redis_url, database_url = addresses["redis_url"], addresses["database_url"]
+    redis_url, database_url = addresses.get("redis_url"), addresses.get("database_url")
     if all(_answers(url) for url in (redis_url, database_url) if url):
         return redis_url, database_url
     return None

@@ -24,6 +24,7 @@ from server.store.pool import Connection, Database
 from server.telemetry import ORDERS
 
 _FREE = Prepared(Channel.FREE, {})
+_UNPAID = frozenset({OrderStatus.PENDING_PAYMENT, OrderStatus.EXPIRED, OrderStatus.CANCELLED})
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -88,8 +89,28 @@ class Checkout:
         if answer.code is HoldCode.HELD:
             return await self._offer(Order.just_made(order), payer)
         if answer.code is HoldCode.REPLAYED:
-            return await self._offer(await self._lookup.find(answer.subject), payer)
+            return await self._offer(await self._replayed(answer.subject, order), payer)
         raise _refusal(answer, order)
+
+    async def _replayed(self, order_id: str, again: NewOrder) -> Order:
+        """The order made under the same key before.
+
+        Redis forgets a key after a day and may then have held another order under it, which the record refused: the
+        first one stands.
+        """
+        try:
+            return await self._lookup.find(order_id)
+        except Refusal as refusal:
+            if refusal.code is not ErrorCode.ORDER_NOT_FOUND:
+                raise
+        async with self._db.connection() as connection:
+            first = await orders.of_key(connection, again.buyer_id, again.idempotency_key)
+        if first is None:
+            raise Refusal(ErrorCode.ORDER_NOT_FOUND)
+        first_id, payload_hash = first
+        if payload_hash != again.payload_hash:
+            raise Refusal(ErrorCode.IDEMPOTENCY_CONFLICT)
+        return await self._lookup.find(first_id)
 
     async def resume(self, payer: Payer, order_id: str) -> Offer:
         """A fresh payment of an order that still waits for it. Raises Refusal(ORDER_NOT_PAYABLE) otherwise."""
@@ -111,13 +132,15 @@ class Checkout:
             return await orders.of_buyer(connection, buyer_id, before, limit)
 
     async def query(self, buyer_id: str, order_id: str) -> Order:
-        """Ask the provider about a pending order and settle what it says; then the order as it stands.
+        """Ask the provider about an unpaid order and settle what it says; then the order as it stands.
+
+        Also about one that has ended: the money may have come too late, and the news of it been lost.
 
         Raises Refusal: GATEWAY_UNAVAILABLE; AMOUNT_MISMATCH and TRANSACTION_CONFLICT when the provider's word
         contradicts the order.
         """
         order = await self.of_buyer(buyer_id, order_id)
-        if order.status is not OrderStatus.PENDING_PAYMENT or order.total_fen == 0:
+        if order.status not in _UNPAID or order.total_fen == 0:
             return order
         news = await self._provider.query(order_id)
         if news is None:

@@ -30,14 +30,23 @@ class OrderLookup:
         self._stock = stock
 
     async def find(self, order_id: str) -> Order:
-        """The order as it stands. Raises Refusal: ORDER_NOT_FOUND, or that Postgres or Redis is away."""
-        async with self._db.connection() as connection:
-            order = await orders.get(connection, order_id)
-        if order is not None:
-            return order
+        """The order as it stands. Raises Refusal: ORDER_NOT_FOUND, or that Postgres or Redis is away.
+
+        While Postgres is away, an order just made is still found.
+        """
+        away: Refusal | None = None
+        try:
+            async with self._db.connection() as connection:
+                order = await orders.get(connection, order_id)
+            if order is not None:
+                return order
+        except Refusal as refusal:
+            away = refusal
         new = await self._stock.held(order_id)
         if new is not None:
             return Order.just_made(new)
+        if away is not None:
+            raise away
         async with self._db.connection() as connection:  # recorded and ended between the two looks
             order = await orders.get(connection, order_id)
         if order is None:

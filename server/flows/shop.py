@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -23,15 +24,20 @@ class Shop:
         self._now = now
         self._levels: dict[int, Level] = {}
         self._levels_at = float("-inf")
+        self._looking = asyncio.Lock()
 
     async def window(self) -> list[tuple[Product, int]]:
         """Products with the units available, at most 0.2 s old. Raises Refusal when Redis or the catalog is away."""
         products = self._directory.current.products
-        now = self._now()
-        if now - self._levels_at > FRESH_S or self._levels.keys() != products.keys():
-            self._levels = await self._stock.levels(list(products))
-            self._levels_at = now
+        if self._stale():
+            async with self._looking:  # one asks, those who came meanwhile share the answer
+                if self._stale():
+                    self._levels = await self._stock.levels(list(products))
+                    self._levels_at = self._now()
         return [(product, self._available(product.id)) for product in products.values()]
+
+    def _stale(self) -> bool:
+        return self._now() - self._levels_at > FRESH_S
 
     def _available(self, product_id: int) -> int:
         level = self._levels.get(product_id)  # None for the moment between a new product and its cap

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from server.domain.errors import ErrorCode, Refusal
-from server.limits import SCAN_BATCH_MAX, SCAN_CALLS_IN_FLIGHT_MAX, SCAN_QUEUE_MAX
+from server.limits import QUEUED_S_MAX, SCAN_BATCH_MAX, SCAN_CALLS_IN_FLIGHT_MAX, SCAN_QUEUE_MAX
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -36,7 +36,7 @@ class Batcher(Generic[Item, Answer]):
         self._queue_max = queue_max
         self._batch_max = batch_max
         self._in_flight_max = in_flight_max
-        self._queue: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
+        self._queue: deque[tuple[Item, asyncio.Future[Answer], float]] = deque()
         self._calls: set[asyncio.Task[None]] = set()
         self._woken = False
 
@@ -46,7 +46,7 @@ class Batcher(Generic[Item, Answer]):
             raise Refusal(ErrorCode.OVERLOADED)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
-        self._queue.append((item, answer))
+        self._queue.append((item, answer, loop.time() + QUEUED_S_MAX))
         if not self._woken and len(self._calls) < self._in_flight_max:
             # Not now but at the end of this turn: what other connections brought in the same turn goes along.
             self._woken = True
@@ -67,11 +67,24 @@ class Batcher(Generic[Item, Answer]):
     def _wake(self) -> None:
         self._woken = False
         while self._queue and len(self._calls) < self._in_flight_max:
-            size = min(len(self._queue), self._batch_max)
-            batch = [self._queue.popleft() for _ in range(size)]
+            batch = self._next_batch()
+            if not batch:
+                return
             call = asyncio.create_task(self._call(batch))
             self._calls.add(call)
             call.add_done_callback(self._called)
+
+    def _next_batch(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
+        """The oldest items; those that waited too long for a Redis that hangs are refused, not sent."""
+        now = asyncio.get_running_loop().time()
+        batch: list[tuple[Item, asyncio.Future[Answer]]] = []
+        while self._queue and len(batch) < self._batch_max:
+            item, answer, deadline = self._queue.popleft()
+            if now <= deadline:
+                batch.append((item, answer))
+            elif not answer.done():
+                answer.set_exception(Refusal(ErrorCode.OVERLOADED))
+        return batch
 
     def _called(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)

@@ -77,6 +77,12 @@ async def claim_unpaid(
     return [row["id"] for row in rows]
 
 
+async def of_key(connection: Connection, buyer_id: str, idempotency_key: str) -> tuple[str, str] | None:
+    """(order id, payload hash) of the order that stands under the buyer's key; None: there is none."""
+    row = await connection.fetchrow(_Q["order_of_key"], buyer_id, idempotency_key)
+    return None if row is None else (row["id"], row["payload_hash"])
+
+
 async def pending_page(connection: Connection, after: str, limit: int) -> list[Order]:
     """Orders that hold units, by id, after the id `after`."""
     return await _with_lines(connection, await connection.fetch(_Q["pending_orders"], after, limit))

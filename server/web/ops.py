@@ -15,6 +15,7 @@ from server.store import outbox, redemptions
 from server.telemetry import OUTBOX_WAITING, render_metrics
 from server.web import appkeys
 
+FLUSHER_LATE_S = 5.0  # normally under 0.1 s: past this nobody flushes, or Postgres is away
 OUTBOX_LATE_S = 5.0  # normally under 0.1 s: past this nobody publishes
 _PAGE_DIR: Final = Path(__file__).parent / "static"
 _VIEWER_DIR: Final = Path(aiohttp_apispec.__file__).parent / "static"
@@ -70,7 +71,7 @@ async def readyz(request: web.Request, caller: None, body: None) -> web.Response
         fatal.append("BACKLOG_FULL")
     if not request.app[appkeys.DIRECTORY].loaded:
         fatal.append("CATALOG_NOT_LOADED")
-    minor = []
+    minor = ["FLUSHER_LATE"] if seen.lag_s > FLUSHER_LATE_S else []
     waiting = letters = None
     try:
         async with request.app[appkeys.DATABASE].connection() as connection:

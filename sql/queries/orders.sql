@@ -40,13 +40,22 @@ ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED;
 UPDATE orders SET status = 'EXPIRED', ended_at = $2 WHERE id = ANY ($1::text[]);
 
 -- name: claim_unpaid_orders
--- $1 created before, $2 not asked since, $3 how many: orders to ask the provider about, marked as asked now.
+-- $1 created or ended before, $2 not asked since, $3 how many: orders to ask the provider about, marked as asked now.
+-- Those that ended unpaid too, once after their end and then every hour for a day: a buyer may have paid in the last
+-- minute, and the news of it may have been lost.
 UPDATE orders SET asked_at = now()
 WHERE id IN (SELECT id FROM orders
-             WHERE status = 'PENDING_PAYMENT' AND created_at < $1 AND (asked_at IS NULL OR asked_at < $2)
-               AND total_fen > 0
+             WHERE total_fen > 0
+               AND (status = 'PENDING_PAYMENT' AND created_at < $1 AND (asked_at IS NULL OR asked_at < $2)
+                    OR status IN ('CANCELLED', 'EXPIRED')
+                       AND ended_at BETWEEN now() - interval '1 day' AND $1
+                       AND (asked_at IS NULL OR asked_at < ended_at OR asked_at < now() - interval '1 hour'))
              ORDER BY asked_at NULLS FIRST, id LIMIT $3 FOR UPDATE SKIP LOCKED)
 RETURNING id;
+
+-- name: order_of_key
+-- $1 buyer, $2 idempotency key: the order that stands under it, and what was asked for then.
+SELECT id, payload_hash FROM orders WHERE buyer_id = $1 AND idempotency_key = $2;
 
 -- name: pending_orders
 -- Open holds, for loading Redis: $1 last id seen, $2 how many.

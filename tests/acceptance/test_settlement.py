@@ -429,3 +429,43 @@ async def test_a_payment_that_comes_before_the_order_is_recorded_waits_for_it(
     assert (await road.notify(late, 1_000)).json["result"] == "PAID"
     await road.jobs_by_hand(audit(road))
     assert await state(pg) == (["PAID"] * 2, ["APPLIED"] * 2, 2)
+
+
+# --- Money that came too late, and whose notification was lost -------------------------------------------------
+
+
+async def test_a_lost_payment_of_an_ended_order_is_found_by_the_explicit_query(
+    gateway: Gateway, serve: Serve, pg: asyncpg.Connection[Any]
+) -> None:
+    road = await serve()
+    order_id, _ = await ordered(road)
+    gateway.paid(order_id, 1_000)
+    await cancelled(road, order_id)
+
+    answer = await query(road, order_id)
+
+    assert answer.json["status"] == "REFUND_REQUIRED"
+    assert await state(pg) == (["REFUND_REQUIRED"], ["REFUND_REQUIRED"], 0)
+
+
+async def test_a_lost_payment_of_an_ended_order_is_found_by_reconciliation(
+    gateway: Gateway, serve: Serve, pg: asyncpg.Connection[Any]
+) -> None:
+    road = await serve()
+    order_id, _ = await ordered(road)
+    other_id, _ = await ordered(road)
+    gateway.paid(order_id, 1_000)
+    for each in (order_id, other_id):
+        await cancelled(road, each)
+    await pg.execute("UPDATE orders SET ended_at = now() - interval '2 minutes', asked_at = NULL")
+    before = await road.alerts("REFUND_REQUIRED")
+
+    asked = await reconcile(road.parts.database, road.parts.provider, road.parts.settlement)
+    again = await reconcile(road.parts.database, road.parts.provider, road.parts.settlement)
+
+    assert (asked, again) == (2, 0)
+    assert sorted(gateway.asked) == sorted([order_id, other_id])
+    assert (await state(pg))[0] == ["REFUND_REQUIRED", "CANCELLED"]
+    assert await road.alerts("REFUND_REQUIRED") == before + 1
+    await pg.execute("UPDATE orders SET ended_at = now() - interval '2 days', asked_at = NULL")
+    assert await reconcile(road.parts.database, road.parts.provider, road.parts.settlement) == 0

@@ -169,3 +169,19 @@ async def test_an_order_that_is_told_twice_keeps_its_units(
     assert (await road.notify(order_id, 4_000)).json["result"] == "PAID"
     await pg.execute("DELETE FROM dead_letters")
     await audit(road)
+
+
+async def test_a_key_that_redis_held_anew_leads_to_the_order_that_stands(road: Road, redis: Redis) -> None:
+    product = await road.product(sellable=10)
+    first = await road.order({product: 1}, idempotency_key="old")
+    await road.flushed()
+    await redis.delete(keys.idempotency("demo:ann", "old"))  # as after its day
+    await road.order({product: 1}, idempotency_key="old")
+    await road.flushed()  # the record refuses the second, and its units are free again
+
+    again = await road.order({product: 1}, idempotency_key="old")
+    other = await road.order({product: 2}, idempotency_key="old")
+
+    assert again.raw == first.raw
+    assert (other.status, other.json["code"]) == (409, "IDEMPOTENCY_CONFLICT")
+    assert (await road.parts.stock.levels([product]))[product].reserved == 1

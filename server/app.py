@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 from redis.asyncio import Redis
 
-from server.config import Config
+from server.config import Ack, Config
 from server.domain.errors import Refusal
 from server.domain.payments import PaymentProvider
 from server.domain.qr import QrKeys
@@ -146,7 +146,16 @@ def _assemble(
         ),
         publisher=Publisher(bulk, stock, bulk_loader),
         flusher=flusher,
-        rehydration=Rehydration(bulk, redis, streams, epochs, bulk_loader, flusher, config.shards),
+        rehydration=Rehydration(
+            bulk,
+            redis,
+            streams,
+            epochs,
+            bulk_loader,
+            flusher,
+            config.shards,
+            durable=config.ack is not Ack.MEMORY,
+        ),
     )
 
 

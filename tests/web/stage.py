@@ -66,6 +66,7 @@ class Stage:
         self._redis = redis
         self.pg = pg
         self._headers: dict[str, dict[str, str]] = {}
+        self._digest_all = ""
 
     async def set(self) -> None:
         """People, products, tickets."""
@@ -159,19 +160,23 @@ class Stage:
 
     async def snapshot(self) -> dict[str, str]:
         """A digest of every table and of every key: equal before and after, when nothing was done."""
-        seen = {}
-        tables = await self.pg.fetch(
-            "SELECT relname AS name FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
-        )
-        for (table,) in tables:
-            rows = await self.pg.fetchval(
-                f"SELECT count(*) || ' rows ' || md5(coalesce(string_agg(r::text, ' ' ORDER BY r::text), ''))"  # noqa: S608
-                f" FROM {table} AS r"
+        if not self._digest_all:
+            tables = await self.pg.fetch(
+                "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
             )
-            seen[f"postgres {table}"] = rows
-        async for key in self._redis.scan_iter(count=1_000):
-            dump = await self._redis.dump(key) or b""
-            seen[f"redis {key.decode()}"] = hashlib.sha256(dump).hexdigest()
+            self._digest_all = " UNION ALL ".join(
+                f"SELECT '{table}', count(*) || ' rows ' || md5(coalesce(string_agg(r::text, '' ORDER BY r::text), ''))"  # noqa: S608
+                f" FROM {table} AS r"
+                for (table,) in tables
+            )
+        seen = {f"postgres {table}": digest for table, digest in await self.pg.fetch(self._digest_all)}
+        keys = [key async for key in self._redis.scan_iter(count=1_000)]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.dump(key)
+            dumps = await pipe.execute()
+        for key, dump in zip(keys, dumps, strict=True):
+            seen[f"redis {key.decode()}"] = hashlib.sha256(dump or b"").hexdigest()
         return seen
 
     @asynccontextmanager

@@ -40,18 +40,16 @@ async def watched(stage: Stage) -> AsyncIterator[None]:
 
 @nothing_changes
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("route", SECURED, ids=name)
-async def test_an_endpoint_refuses_every_kind_of_caller_that_it_is_not_for(
-    stage: Stage, route: Route, kind: str
-) -> None:
-    if kind in MAY_CALL[route.access]:
-        return  # served: below
-    answer = await stage.send(await stage.honest(route, kind))
-    if kind == "nobody":
-        refused(answer, 401, "TOKEN_REQUIRED")
-        assert answer.headers["WWW-Authenticate"] == "Bearer"
-    else:
-        refused(answer, 403, "FORBIDDEN")
+async def test_no_endpoint_serves_a_kind_of_caller_that_it_is_not_for(stage: Stage, kind: str) -> None:
+    others = [route for route in SECURED if kind not in MAY_CALL[route.access]]
+    assert len(others) > len(SECURED) / 4
+    for route in others:
+        answer = await stage.send(await stage.honest(route, kind))
+        if kind == "nobody":
+            refused(answer, 401, "TOKEN_REQUIRED")
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+        else:
+            refused(answer, 403, "FORBIDDEN")
 
 
 async def test_an_endpoint_serves_every_kind_of_caller_that_it_is_for(stage: Stage) -> None:
@@ -246,10 +244,15 @@ FORGERIES: dict[str, Callable[[Forger], str]] = {
 }
 
 
+EVERYWHERE = ("alg none without signature", "signed by another server", "one claim changed", "kid absent")
+ONE_OF_EACH = list({route.access: route for route in SECURED if route.method == "GET"}.values())
+assert {route.access for route in ONE_OF_EACH} == {route.access for route in SECURED}
+
+
 @nothing_changes
 @pytest.mark.parametrize("forgery", FORGERIES)
 async def test_a_forged_token_opens_nothing(stage: Stage, forgery: str) -> None:
-    for route in SECURED:
+    for route in SECURED if forgery in EVERYWHERE else ONE_OF_EACH:
         ask = await stage.honest(route)
         token = FORGERIES[forgery](Forger(stage, route))
         answer = await stage.send(ask, headers={**ask.headers, "Authorization": f"Bearer {token}"})

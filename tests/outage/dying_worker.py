@@ -17,7 +17,7 @@ from server.app import Parts, open_parts
 from server.hot.stream import Entry, Streams
 from server.store import outbox, redemptions
 
-POINTS = ("read", "written", "committed", "trimmed")
+POINTS = ("read", "written", "committed")
 
 
 def die(*_: Any) -> None:
@@ -45,7 +45,7 @@ def after(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[An
 
 
 def set_trap(point: str, streams: Streams) -> None:
-    """Die between two statements of `Flusher.flush` (the first three are the gaps between its effects)."""
+    """Die between two effects of `Flusher.flush`, or in `Publisher.publish` before what it did is committed."""
     read = streams.read
 
     async def read_and_die(stream: str, cursor: str, limit: int) -> Sequence[Entry]:
@@ -57,9 +57,7 @@ def set_trap(point: str, streams: Streams) -> None:
         "read": (streams, "read", read_and_die),
         "written": (redemptions, "move_cursor", after(redemptions.move_cursor)),
         "committed": (streams, "trim", before(streams.trim)),
-        "trimmed": (streams, "trim", after(streams.trim)),
-        "applied": (outbox, "delete", before(outbox.delete)),
-        "deleted": (outbox, "delete", after(outbox.delete)),
+        "told": (outbox, "delete", after(outbox.delete)),
     }
     owner, name, trap = traps[point]
     setattr(owner, name, trap)

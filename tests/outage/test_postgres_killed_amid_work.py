@@ -88,7 +88,7 @@ class Clients:
 
     async def go_on(self) -> None:
         """Wait until more was scanned, and more was bought, than by now."""
-        scans, orders = len(self.told) + 30, len(self.ended) + 10
+        scans, orders = len(self.told) + 20, len(self.ended) + 8
         await until(lambda: len(self.told) > scans and len(self.ended) > orders)
 
 
@@ -107,7 +107,7 @@ async def test_killed_twice_amid_scans_orders_and_payments_nothing_told_is_lost_
     for _ in range(2):
         await clients.go_on()
         own_postgres.kill()
-        scans = len(clients.told) + 30
+        scans = len(clients.told) + 20
         await until(lambda: len(clients.told) > scans)  # noqa: B023  (awaited at once)
         await asyncio.to_thread(own_postgres.start)
     await clients.go_on()

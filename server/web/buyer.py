@@ -1,8 +1,7 @@
-"""What a buyer may ask: the catalog, orders, tickets and their QR."""
+"""What a buyer may ask: the catalog and orders."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -12,9 +11,6 @@ from server.domain.errors import ErrorCode, Refusal
 from server.domain.ids import ORDER_ID_CHARS
 from server.domain.orders import Order, WantedLine
 from server.domain.payments import ClientContext, Payer
-from server.domain.qr_image import draw_png, draw_svg
-from server.domain.redemption import EntitlementLeft
-from server.domain.tickets import Ticket
 from server.flows.checkout import Offer
 from server.limits import (
     IDEMPOTENCY_KEY_CHARS_MAX,
@@ -24,7 +20,7 @@ from server.limits import (
 )
 from server.web import appkeys
 from server.web.auth import Audience, Caller
-from server.web.body import Time, order_id, ticket_code
+from server.web.body import Time, order_id
 
 _IDEMPOTENCY_KEY = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:-")
 _LAST_ID = "Z" * ORDER_ID_CHARS  # after every ULID
@@ -139,48 +135,6 @@ class OrdersAnswer(msgspec.Struct, frozen=True):
     next_cursor: str | None
 
 
-class TicketProduct(msgspec.Struct, frozen=True):
-    """What a ticket is for."""
-
-    id: int
-    name: str
-
-
-class TicketAnswer(msgspec.Struct, frozen=True):
-    """A ticket, with what is left on it right now."""
-
-    ticket_code: str
-    order_id: str
-    product: TicketProduct
-    status: Literal["ACTIVE", "REDEEMED", "VOID"]
-    valid_from: Time | None
-    valid_until: Time | None
-    entitlements: list[EntitlementLeft]
-
-
-class TicketsAnswer(msgspec.Struct, frozen=True):
-    """The buyer's tickets."""
-
-    tickets: list[TicketAnswer]
-
-
-class QrQuery(msgspec.Struct, frozen=True):
-    """Which picture of the token to draw, as a data: URI."""
-
-    image: Literal["svg", "png", "none"] = "svg"
-
-
-class QrAnswer(msgspec.Struct, frozen=True):
-    """A fresh QR token, and its picture."""
-
-    qr_token: str
-    qr_image: str | None
-    jti: str
-    issued_at: Time
-    expires_at: Time
-    valid_for_seconds: int
-
-
 async def catalog(request: web.Request, caller: None, body: None) -> CatalogAnswer:
     """Products with what is in each package and what is left."""
     return CatalogAnswer(
@@ -253,44 +207,6 @@ async def my_orders(request: web.Request, caller: Caller, body: OrdersQuery) -> 
     page = await request.app[appkeys.CHECKOUT].orders_of(caller.subject, body.cursor or _LAST_ID, body.limit)
     last = page[-1].order_id if len(page) == body.limit else None
     return OrdersAnswer([_order(order) for order in page], last)
-
-
-async def my_tickets(request: web.Request, caller: Caller, body: None) -> TicketsAnswer:
-    """The buyer's tickets, newest first, with what is left on them right now."""
-    owned = await request.app[appkeys.WALLET].of_buyer(caller.subject)
-    return TicketsAnswer([ticket_answer(ticket) for ticket in owned])
-
-
-async def show_qr(request: web.Request, caller: Caller, body: QrQuery) -> QrAnswer:
-    """A fresh, short-lived, encrypted QR token for the buyer's own ticket."""
-    shown = await request.app[appkeys.WALLET].show(ticket_code(request), caller.subject)
-    draw = {"svg": draw_svg, "png": draw_png}.get(body.image)
-    return QrAnswer(
-        qr_token=shown.token,
-        qr_image=draw(shown.token) if draw is not None else None,
-        jti=shown.jti,
-        issued_at=from_unix_ms(shown.issued_at_ms),
-        expires_at=from_unix_ms(shown.expires_at_ms),
-        valid_for_seconds=(shown.expires_at_ms - shown.issued_at_ms) // 1000,
-    )
-
-
-def ticket_answer(ticket: Ticket) -> TicketAnswer:
-    """A ticket as clients see it."""
-    return TicketAnswer(
-        ticket_code=ticket.code,
-        order_id=ticket.order_id,
-        product=TicketProduct(ticket.product_id, ticket.product_name),
-        status=ticket.status.value,
-        valid_from=ticket.valid_from,
-        valid_until=ticket.valid_until,
-        entitlements=list(ticket.entitlements),
-    )
-
-
-def from_unix_ms(unix_ms: int) -> datetime:
-    """Unix milliseconds as a time in UTC, exactly."""
-    return datetime.fromtimestamp(unix_ms // 1000, UTC).replace(microsecond=unix_ms % 1000 * 1000)
 
 
 def _payer(request: web.Request, caller: Caller, context: ClientContext) -> Payer:

@@ -23,7 +23,7 @@ from server.limits import (
 from server.web import appkeys
 from server.web.auth import Audience, Caller
 from server.web.body import Time, ticket_code
-from server.web.buyer import TicketAnswer, from_unix_ms, ticket_answer
+from server.web.tickets import TicketAnswer, from_unix_ms, ticket_answer
 
 Code = Annotated[str, msgspec.Meta(pattern=rf"^[A-Za-z0-9_-]{{1,{CODE_CHARS_MAX}}}\Z")]
 QrToken = Annotated[str, msgspec.Meta(min_length=1, max_length=QR_TOKEN_CHARS_MAX)]

@@ -36,7 +36,8 @@ the log. A refusal at a gate is no error but a verdict, with 200.
 Money is integer fen. Times are RFC 3339 in UTC. Fields may be added; clients pass over those that they do not know.
 """
 _TAGS: Final = {
-    "buyer": "What a buyer may ask: the catalog, orders, tickets and their QR.",
+    "buyer": "What a buyer may ask: the catalog and orders.",
+    "tickets": "A buyer's tickets and their QR.",
     "gate": "What gate staff may ask: to log in, where they can work, and whether a ticket passes.",
     "reports": "What analysts may ask.",
     "webhooks": "What payment gateways tell.",

@@ -14,7 +14,7 @@ import msgspec
 
 from server.domain.errors import ErrorCode as E
 from server.hosted.gateway import Notification
-from server.web import buyer, gate, ops, reports, webhooks
+from server.web import buyer, gate, ops, reports, tickets, webhooks
 
 
 class Access(enum.Enum):
@@ -93,8 +93,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         answer=buyer.OrdersAnswer, errors=_RECORD,
     ),
     Route(
-        method="GET", path="/my/tickets", handler=buyer.my_tickets, access=Access.BUYER,
-        answer=buyer.TicketsAnswer, errors=_RECORD,
+        method="GET", path="/my/tickets", handler=tickets.my_tickets, access=Access.BUYER,
+        answer=tickets.TicketsAnswer, errors=_RECORD,
     ),
     Route(
         method="POST", path="/payments/notify", handler=webhooks.notify, access=Access.GATEWAY,
@@ -106,12 +106,12 @@ ROUTES: Final[tuple[Route, ...]] = (
         answer=gate.DecryptAnswer, errors=(E.TICKET_NOT_FOUND, *_TOKEN, *_RECORD),
     ),
     Route(
-        method="POST", path="/qr/{code}", handler=buyer.show_qr, access=Access.BUYER, query=buyer.QrQuery,
-        answer=buyer.QrAnswer, errors=(E.TICKET_NOT_FOUND, E.TICKET_NOT_USABLE, *_RECORD),
+        method="POST", path="/qr/{code}", handler=tickets.show_qr, access=Access.BUYER, query=tickets.QrQuery,
+        answer=tickets.QrAnswer, errors=(E.TICKET_NOT_FOUND, E.TICKET_NOT_USABLE, *_RECORD),
     ),
     Route(
         method="GET", path="/qr/{code}/info", handler=gate.ticket_info, access=Access.OWNER_OR_OPERATOR,
-        answer=buyer.TicketAnswer, errors=(E.TICKET_NOT_FOUND, *_RECORD),
+        answer=tickets.TicketAnswer, errors=(E.TICKET_NOT_FOUND, *_RECORD),
     ),
     Route(
         method="POST", path="/operators/login", handler=gate.login, body=gate.Login, answer=gate.OperatorToken,

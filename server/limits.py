@@ -43,7 +43,7 @@ VALID_DAYS_MAX = 3_660
 
 # --- Time ---------------------------------------------------------------------------------------------------
 QR_TTL_MS_MAX = 60_000  # US-001: "Rotating QR token (<= 60 s)": a screenshot is stale before it is sold on
-WEBHOOK_SKEW_S_MAX = 300  # wechat-pay.md, section 8: a signed notification is accepted for +-300 s
+WEBHOOK_SKEW_S_MAX = 300  # a signed notification is accepted for +-300 s, as WeChat Pay does with its own
 SCAN_REPLAY_S = 24 * 3600  # a verdict is repeated to its scan_id for a day: as long as a gate may be offline
 IDEMPOTENCY_REPLAY_S = 24 * 3600  # the same for an order's Idempotency-Key (Postgres keeps it for ever)
 REDIS_CALL_S_MAX = 2.0  # a healthy script takes under 5 ms; past this the caller is told 503 and retries

@@ -21,7 +21,7 @@ class Channel(enum.Enum):
 
 
 class ClientContext(msgspec.Struct, frozen=True, rename="camel"):
-    """What the client says of itself; spelled as WeChat spells it. Never proof of anything, see wechat-pay facts."""
+    """What the client says of itself; spelled as WeChat spells it. Never proof of anything."""
 
     environment_type: Literal["miniprogram", "wechat", "none"] | None = None
     mini_program_bridge_supported: bool | None = None

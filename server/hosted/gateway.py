@@ -27,7 +27,7 @@ _YEAR_MAX: Final = 9998
 
 
 class Notification(msgspec.Struct, frozen=True, kw_only=True):
-    """What the gateway tells of one payment; money in fen, time in RFC 3339. Source: wechat-pay facts, section 8."""
+    """What the gateway tells of one payment; money in fen, time in RFC 3339."""
 
     gateway: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,32}\Z")]
     gateway_txn_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}\Z")]

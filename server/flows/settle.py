@@ -41,24 +41,26 @@ class Settlement:
         its notification; nothing is half done).
         """
 
-        async def act(connection: Connection, order: Order) -> tuple[Settled, bool]:
-            return await settle_locked(connection, order, news)
+        async def act(connection: Connection, order: Order) -> Settled:
+            settled, repeated = await settle_locked(connection, order, news)
+            if settled in _ALERTS and not repeated:
+                # Before the commit: should this process end between the two, people are told twice rather than never.
+                alert(
+                    _ALERTS[settled],
+                    order_id=news.order_id,
+                    gateway=news.gateway,
+                    gateway_txn_id=news.gateway_txn_id,
+                    amount_fen=news.amount_fen,
+                )
+            return settled
 
         try:
-            settled, repeated = await self._lookup.with_lock(news.order_id, act)
+            settled = await self._lookup.with_lock(news.order_id, act)
         except Refusal as refusal:
             if refusal.code is ErrorCode.ORDER_NOT_FOUND:
                 alert("PAYMENT_FOR_UNKNOWN_ORDER", order_id=news.order_id, gateway=news.gateway)
             raise
         SETTLEMENTS.labels(news.gateway, settled.value).inc()
-        if settled in _ALERTS and not repeated:
-            alert(
-                _ALERTS[settled],
-                order_id=news.order_id,
-                gateway=news.gateway,
-                gateway_txn_id=news.gateway_txn_id,
-                amount_fen=news.amount_fen,
-            )
         return settled
 
 

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from server.domain.errors import Refusal
+from server.domain.errors import ErrorCode, Refusal
 from server.flows import lookup
 from server.hosted import signing
 from server.jobs.reconcile import reconcile
@@ -220,6 +220,26 @@ async def test_money_for_an_expired_order_is_to_be_refunded(
     assert await road.alerts("REFUND_REQUIRED") == before + 1
     await audit(road)
     assert await state(pg) == (["REFUND_REQUIRED"], ["REFUND_REQUIRED"], 0)
+
+
+async def test_a_refund_is_told_to_people_even_when_the_commit_was_not_heard_of(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is lost as the transaction commits: the gateway hears 503, repeats, and hears the result."""
+    order_id, _ = await ordered(road)
+    await cancelled(road, order_id)
+    before = await road.alerts("REFUND_REQUIRED")
+    with_lock = road.parts.lookup.with_lock
+
+    async def lose_the_answer(*arguments: Any) -> Any:
+        await with_lock(*arguments)
+        raise Refusal(ErrorCode.POSTGRES_UNAVAILABLE)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(road.parts.lookup, "with_lock", lose_the_answer)
+        assert (await road.notify(order_id, 1_000)).status == 503
+    assert (await road.notify(order_id, 1_000)).json["result"] == "REFUND_REQUIRED"
+    assert await road.alerts("REFUND_REQUIRED") >= before + 1
 
 
 async def test_a_second_payment_of_a_paid_order_is_to_be_refunded_and_issues_nothing(

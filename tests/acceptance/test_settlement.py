@@ -424,6 +424,25 @@ async def test_one_order_that_the_gateway_cannot_answer_for_does_not_hide_the_pa
     assert len(gateway.asked) == 3
 
 
+async def test_money_that_came_at_the_last_moment_and_was_not_told_is_found_after_the_end(
+    gateway: Gateway, road: Road, pg: asyncpg.Connection[Any], audit: Audit
+) -> None:
+    asked_for, found = [(await ordered(road))[0] for _ in range(2)]
+    for order_id in (asked_for, found):
+        gateway.paid(order_id, 1_000)
+        await cancelled(road, order_id)
+    before = await road.alerts("REFUND_REQUIRED")
+    assert (await query(road, asked_for)).json["status"] == "REFUND_REQUIRED"
+    parts = road.parts
+    assert await reconcile(parts.database, parts.provider, parts.settlement) == 0, "it has just ended"
+    await pg.execute("UPDATE orders SET ended_at = ended_at - interval '2 min'")
+    assert await reconcile(parts.database, parts.provider, parts.settlement) == 1
+    assert await reconcile(parts.database, parts.provider, parts.settlement) == 0
+    assert await road.alerts("REFUND_REQUIRED") == before + 2
+    await audit(road)
+    assert await state(pg) == (["REFUND_REQUIRED"] * 2, ["REFUND_REQUIRED"] * 2, 0)
+
+
 # --- before the order is recorded ----------------------------------------------------------------------------------
 
 

@@ -46,12 +46,17 @@ async def test_a_full_queue_refuses_scans_at_once_while_those_inside_are_judged(
     await eventually(lambda: asyncio.sleep(0, redeemer.waiting() == 5))
 
     scan_ids = [uuid4().hex for _ in qrs[7:]]
-    late = [await road.scan(qr, "bus", scan_id=name) for qr, name in zip(qrs[7:], scan_ids, strict=True)]
-    assert all(refused(answer, "OVERLOADED") for answer in late)
-    assert [answer.json["scan_id"] for answer in late] == scan_ids, "what a retry has to carry"
-    assert not any(task.done() for task in inside)
+    try:
+        async with asyncio.timeout(10):
+            late = [
+                await road.scan(qr, "bus", scan_id=name) for qr, name in zip(qrs[7:], scan_ids, strict=True)
+            ]
+        assert all(refused(answer, "OVERLOADED") for answer in late)
+        assert [answer.json["scan_id"] for answer in late] == scan_ids, "what a retry has to carry"
+        assert not any(task.done() for task in inside)
+    finally:
+        answering.set()
 
-    answering.set()
     assert [answer.json["result"] for answer in await asyncio.gather(*inside)] == ["success"] * 7
     again = [await road.scan(qr, "bus", scan_id=name) for qr, name in zip(qrs[7:], scan_ids, strict=True)]
     assert [answer.json["result"] for answer in again] == ["success"] * 5

@@ -12,7 +12,8 @@ from aiohttp import ClientConnectionError
 
 from server.app import build_jobs
 from server.config import Config
-from server.jobs import loops
+from server.hot import keys
+from server.jobs import flusher, loops
 from tests.conftest import Audit, Serve
 from tests.outage.conftest import Spawn
 from tests.processes import road_to, until_followed
@@ -105,6 +106,27 @@ async def test_orders_of_a_killed_server_expire_once_and_their_units_are_free_ag
     assert states == ["EXPIRED"] * 5
     assert (await jobs.order({product: 5})).status == 201
     await audit(jobs)
+
+
+async def test_what_is_left_when_the_jobs_stop_is_flushed_and_published(
+    serve: Serve, pg: asyncpg.Connection[Any], monkeypatch: pytest.MonkeyPatch, audit: Audit
+) -> None:
+    monkeypatch.setattr(flusher, "FLUSH_BATCH_MAX", 3)
+    road = await serve(jobs=False)
+    product = await road.jobs_by_hand(road.product(price_fen=100, sellable=20))
+    made = [(await road.order({product: 1})).json["order_id"] for _ in range(10)]
+    await road.parts.flusher.follow(road.parts.stream_names)
+    await road.parts.flusher.flush(keys.ORDERS_STREAM)
+    path = f"/orders/{made[0]}/cancel"
+    assert (await road.call("POST", path, headers=road.buyer())).json["status"] == "CANCELLED"
+    jobs = build_jobs(road.parts)
+    jobs.stop()  # before any of its loops took a step
+    await jobs.run()
+
+    assert await pg.fetchval("SELECT count(*) FROM orders") == 10
+    level = (await road.parts.stock.levels([product]))[product]
+    assert (level.reserved, level.sold) == (9, 0)
+    await audit(road)
 
 
 # --- what must not keep a process from ending ------------------------------------------------------------------------

@@ -36,11 +36,18 @@ def own_valkey(tmp_path: Path) -> Iterator[EmbeddedValkey]:
 
 
 @pytest.fixture(scope="module")
-def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+def module_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """A Postgres of this module alone."""
     postgres = EmbeddedPostgres(tmp_path_factory.mktemp("own-postgres"))
     try:
-        postgres.start()
         yield postgres
     finally:
         postgres.erase()
+
+
+@pytest.fixture
+def own_postgres(module_postgres: EmbeddedPostgres) -> EmbeddedPostgres:
+    """The same, running, whatever the test before left behind."""
+    if not module_postgres.running:
+        module_postgres.start()
+    return module_postgres

@@ -18,6 +18,10 @@ class Channel(enum.Enum):
 
     HOSTED = "HOSTED"  # {payUrl}: the gateway's own cashier page
     FREE = "FREE"  # {}: nothing to pay
+    MINIPROGRAM_BRIDGE = "MINIPROGRAM_BRIDGE"  # what wx.requestPayment takes, and orderNo
+    WECHAT_JSAPI = "WECHAT_JSAPI"  # what getBrandWCPayRequest takes
+    WECHAT_NATIVE = "WECHAT_NATIVE"  # {codeUrl, qrImage}
+    WECHAT_H5 = "WECHAT_H5"  # {h5Url}
 
 
 class ClientContext(msgspec.Struct, frozen=True, rename="camel"):

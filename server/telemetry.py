@@ -42,6 +42,9 @@ ORDERS: Final = Counter("gateline_orders", "Requests for an order by outcome.", 
 SETTLEMENTS: Final = Counter(
     "gateline_settlements", "Payment news by gateway and outcome.", ["gateway", "outcome"]
 )
+WECHAT_CALLS: Final = Counter(
+    "gateline_wechat_calls", "Calls sent to WeChat, repeated ones too, by outcome.", ["call", "outcome"]
+)
 TICKETS_ISSUED: Final = Counter("gateline_tickets_issued", "Tickets issued.")
 FLUSHED: Final = Counter("gateline_flushed", "Stream entries written to Postgres.", ["stream"])
 DEAD_LETTERS: Final = Counter("gateline_dead_letters", "Stream entries that Postgres refused.", ["stream"])

@@ -13,6 +13,7 @@ BODY_READ_S_MAX = (
 )
 ORDER_LINES_MAX = 20  # one script holds all lines at once; 20 keys stay far from blocking Redis for a ms
 ORDER_UNITS_MAX = 50  # tickets of one order; they are issued in one transaction, which stays under 50 ms
+WECHAT_CODE_CHARS_MAX = 512  # a code of a WeChat login is 32; it becomes a part of an address
 IDEMPOTENCY_KEY_CHARS_MAX = 64  # a UUID is 36; the key becomes a Redis key name
 SCAN_ID_CHARS_MAX = 64  # a UUID is 36; the id becomes a Redis key name
 TERMINAL_ID_CHARS_MAX = 64  # serial numbers of handheld scanners are under 40

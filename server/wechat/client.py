@@ -11,8 +11,8 @@ import contextlib
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Annotated, Final, NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Final, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -23,16 +23,11 @@ from yarl import URL
 from server import telemetry
 from server.domain.payments import Channel
 from server.limits import (
-    BODY_BYTES_MAX,
-    GATEWAY_CALL_S_MAX,
     RETRY_S_MIN,
-    WECHAT_CONNECT_S_MAX,
     WECHAT_SENDINGS_MAX,
     WECHAT_TOTAL_S_MAX,
 )
 from server.wechat.faults import (
-    NETWORK,
-    TIMEOUT,
     UNREADABLE,
     UNVERIFIED,
     Rejected,
@@ -44,6 +39,7 @@ from server.wechat.faults import (
     outcome_of,
 )
 from server.wechat.sealed import NOT_JSON, Transaction, Unreadable, read_transaction
+from server.wechat.sending import Answer, send
 from server.wechat.signing import SERIAL_HEADER, Signer, Verified, Verifier
 
 __all__ = ["Rejected", "Retryable", "Unknown", "WeChatClient", "WeChatError"]
@@ -53,7 +49,6 @@ Read = TypeVar("Read")
 _log: Final = structlog.get_logger(__name__)
 _jitter: Final = random.SystemRandom()
 _TRANSACTIONS: Final = "/v3/pay/transactions"
-_SECONDS_MIN: Final = 0.05  # aiohttp would take none, or fewer, for no bound at all
 
 
 class _PrepayId(msgspec.Struct, rename={"launch": "prepay_id"}):
@@ -74,12 +69,6 @@ _PREPAYS: Final[dict[Channel, tuple[str, type[_PrepayId | _CodeUrl | _H5Url]]]] 
     Channel.WECHAT_NATIVE: ("native", _CodeUrl),
     Channel.WECHAT_H5: ("h5", _H5Url),
 }
-
-
-class _Answer(NamedTuple):
-    status: int
-    headers: Mapping[str, str]
-    raw: bytes | None  # None: too long
 
 
 def _fresh_nonce() -> str:
@@ -116,7 +105,6 @@ class WeChatClient:
         self._headers = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",  # answers are short, and the signature is of their plain bytes
-            "User-Agent": "gateline",
         }
         if public_key_id:
             self._headers[SERIAL_HEADER] = public_key_id
@@ -180,7 +168,7 @@ class WeChatClient:
                 return told
             await self._pause(wait_s)
 
-    async def _send(self, address: str, method: str, path: str, body: bytes, *, seconds: float) -> _Answer:
+    async def _send(self, address: str, method: str, path: str, body: bytes, *, seconds: float) -> Answer:
         """Sign and send once. Raises Unknown when nothing comes back."""
         authorization = self._signer.authorization(
             method, path, body, now_s=int(self._now()), nonce=self._nonce()
@@ -188,26 +176,10 @@ class WeChatClient:
         headers = {**self._headers, "Authorization": authorization}
         if body:
             headers["Content-Type"] = "application/json"
-        try:
-            async with self._session.request(
-                method,
-                URL(address, encoded=True),  # as it was signed
-                data=body or None,
-                headers=headers,
-                timeout=aiohttp.ClientTimeout(
-                    total=min(GATEWAY_CALL_S_MAX, max(seconds, _SECONDS_MIN)),
-                    sock_connect=WECHAT_CONNECT_S_MAX,
-                ),
-                allow_redirects=False,
-            ) as answer:
-                return _Answer(answer.status, answer.headers, await _body(answer))
-        except TimeoutError:
-            why = TIMEOUT
-        except aiohttp.ClientError:
-            why = NETWORK
-        raise Unknown(why, 0)  # out here, so that what names the address does not hang on it
+        url = URL(address, encoded=True)  # as it was signed
+        return await send(self._session, method, url, seconds=seconds, headers=headers, body=body)
 
-    def _judge(self, answer: _Answer, read: Callable[[bytes], Read]) -> Read:
+    def _judge(self, answer: Answer, read: Callable[[bytes], Read]) -> Read:
         """What a successful answer says. Raises WeChatError for any other, and for what WeChat did not sign."""
         status, headers, raw = answer
         verified = Verified.MISSING if raw is None else self._verifier.verify(headers, raw, int(self._now()))
@@ -224,13 +196,3 @@ class WeChatClient:
 
 def _order(out_trade_no: str) -> str:
     return f"{_TRANSACTIONS}/out-trade-no/{quote(out_trade_no, safe='')}"
-
-
-async def _body(answer: aiohttp.ClientResponse) -> bytes | None:
-    """The whole body; None when it is longer than any that the API has."""
-    body = bytearray()
-    async for piece in answer.content.iter_any():
-        body += piece
-        if len(body) > BODY_BYTES_MAX:
-            return None
-    return bytes(body)

@@ -23,6 +23,7 @@ from wechatpayv3.utils import rsa_verify
 
 from server.domain.payments import Channel
 from server.wechat import client as client_module
+from server.wechat import sending
 from server.wechat.client import Rejected, Retryable, Unknown, WeChatClient, WeChatError
 from server.wechat.sealed import Amount, TradeState
 from tests.wechat.host import (
@@ -399,11 +400,20 @@ async def test_a_passing_fault_is_sent_again_as_the_same_bytes_freshly_signed(
     assert 0.05 <= first <= 0.1 and 0.2 <= second <= 0.4
 
 
+CALLS: dict[str, Callable[[WeChatClient], Awaitable[Any]]] = {
+    "prepay": lambda client: client.prepay(JSAPI, REQUEST),
+    "query": lambda client: client.query(NUMBER),
+    "close": lambda client: client.close(NUMBER),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("name", PASSING)
-async def test_after_three_sendings_it_says_what_is_left(scene: Scene, name: str) -> None:
-    fault = await scene.fails(PASSING[name])
+async def test_after_three_sendings_it_says_what_is_left(scene: Scene, name: str, call: str) -> None:
+    fault = await scene.fails(PASSING[name], call=lambda: CALLS[call](scene.client))
 
     assert len(scene.asked) == 3 and len(scene.pauses) == 2
+    assert len({authorized(asked)["nonce_str"] for asked in scene.asked}) == 3
     silent = PASSING[name] in (breaks_off, ends_early, speaks_no_http, is_no_gzip)
     assert type(fault) is (Unknown if silent else Retryable)
     assert (fault.code == "NETWORK", fault.status == 0) == (silent, silent)
@@ -453,7 +463,7 @@ async def test_with_one_host_that_one_is_asked_again(scene: Scene) -> None:
 async def test_no_answer_in_time_is_unknown_after_three_sendings(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "GATEWAY_CALL_S_MAX", 0.1)
+    monkeypatch.setattr(sending, "GATEWAY_CALL_S_MAX", 0.1)
     before = counted("close", "TIMEOUT")
 
     fault = await scene.fails(hangs, call=lambda: scene.client.close(NUMBER))
@@ -474,7 +484,7 @@ async def test_an_answer_that_comes_drop_by_drop_is_not_waited_for(
             await asyncio.sleep(0.02)
         return response
 
-    monkeypatch.setattr(client_module, "GATEWAY_CALL_S_MAX", 0.1)
+    monkeypatch.setattr(sending, "GATEWAY_CALL_S_MAX", 0.1)
 
     assert (await scene.fails(drips)).code == "TIMEOUT"
 
@@ -482,7 +492,7 @@ async def test_an_answer_that_comes_drop_by_drop_is_not_waited_for(
 async def test_all_sendings_together_keep_within_the_total(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "GATEWAY_CALL_S_MAX", 0.3)
+    monkeypatch.setattr(sending, "GATEWAY_CALL_S_MAX", 0.3)
     monkeypatch.setattr(client_module, "WECHAT_TOTAL_S_MAX", 0.5)
     began = time.monotonic()
 
@@ -547,7 +557,7 @@ FAILING = {
 async def test_nothing_that_was_sent_or_came_is_in_a_fault_or_a_log(
     scene: Scene, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(client_module, "GATEWAY_CALL_S_MAX", 0.2)
+    monkeypatch.setattr(sending, "GATEWAY_CALL_S_MAX", 0.2)
     caplog.set_level(logging.DEBUG, logger="aiohttp")
 
     with capture_logs() as logs:

@@ -6,7 +6,6 @@ For the demo and for trying things out: it takes no money. It keeps its transact
 from __future__ import annotations
 
 import asyncio
-import html
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
+from server.dev import page
 from server.domain.payments import CURRENCY
 from server.hosted import signing
 from server.hosted.gateway import GATEWAY
@@ -31,22 +31,6 @@ NOTIFY_RETRIES_S: Final = (
 )  # a lost answer is told again; the query is there for the rest
 _SIGNED: Final = ("order_id", "amount_fen", "currency", "expires_at", "notify_url")
 
-_PAGE: Final = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Cashier</title>
-<style>
-  body {{ font: 17px/1.5 system-ui, sans-serif; margin: 0; background: #eef2f5; color: #17242d }}
-  main {{ max-width: 24rem; margin: 12vh auto; padding: 2rem; background: #fff; border-radius: 1rem }}
-  h1 {{ font-size: 1rem; font-weight: 600; margin: 0; color: #52646f }}
-  .amount {{ font-size: 2.75rem; font-weight: 700; margin: .25rem 0 1rem }}
-  .order {{ font: .85rem ui-monospace, monospace; color: #52646f; overflow-wrap: anywhere }}
-  button {{ width: 100%; font: inherit; font-weight: 600; padding: .9rem; border: 0; border-radius: .6rem;
-           margin-top: .75rem; background: #0b6e4f; color: #fff; cursor: pointer }}
-  button.no {{ background: #e3e9ed; color: #17242d }}
-  small {{ color: #52646f }}
-</style>
-<main><h1>Gateway simulator · 收银台</h1><div class="amount">{amount}</div><div class="order">{order}</div>
-{body}</main></html>"""
 _FORM: Final = """<form method="post"><button name="outcome" value="SUCCESS">Pay · 支付</button>
 <button class="no" name="outcome" value="FAILED">Let it fail · 支付失败</button></form>
 <p><small>No money moves here: this page stands in for a real gateway.</small></p>"""
@@ -149,6 +133,5 @@ class Gateway:
 
 
 def _page(asked: dict[str, str], body: str) -> web.Response:
-    amount = f"¥ {int(asked['amount_fen']) / 100:.2f}"
-    text = _PAGE.format(amount=amount, order=html.escape(asked["order_id"]), body=body)
-    return web.Response(text=text, content_type="text/html")
+    what = page.order(int(asked["amount_fen"]), asked["order_id"])
+    return page.page("Cashier", "Gateway simulator · 收银台", what + body)

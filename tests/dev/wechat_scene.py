@@ -1,0 +1,172 @@
+"""The simulated WeChat with a merchant who signs by hand, and that merchant's server, which takes notifications."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import ClientResponse, ClientSession, web
+from aiohttp.test_utils import TestServer
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from server.dev.wechat import WeChat
+from server.dev.wechat_keys import WeChatKeys
+
+FEN = 1234
+CREATE = "/v3/pay/transactions/{}"
+ORDER = "/v3/pay/transactions/out-trade-no/{}"
+
+
+def number() -> str:
+    """A fresh out_trade_no."""
+    return "gl" + secrets.token_hex(12)
+
+
+def asked(keys: WeChatKeys, notify_url: str, openid: str = "", **changes: Any) -> dict[str, Any]:
+    """Parameters that WeChat takes; a change to None leaves the field out."""
+    body = {
+        "appid": keys.miniprogram_appid,
+        "mchid": keys.mchid,
+        "description": "Ferry and bus",
+        "out_trade_no": number(),
+        "notify_url": notify_url,
+        "amount": {"total": FEN, "currency": "CNY"},
+        "payer": {"openid": openid},
+        "scene_info": {"payer_client_ip": "203.0.113.7", "h5_info": {"type": "Wap"}},
+    }
+    return {name: value for name, value in (body | changes).items() if value is not None}
+
+
+@dataclass
+class Told:
+    """A notification as the merchant's server received it."""
+
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Scene:
+    """Both servers, and what one does with them."""
+
+    wechat: WeChat
+    url: str
+    session: ClientSession
+    notify_url: str
+    answers: list[int]  # statuses of the next answers to notifications; then 200
+    told: list[Told]
+
+    @property
+    def keys(self) -> WeChatKeys:
+        return self.wechat.keys
+
+    def openid(self, user: str = "ann") -> str:
+        return self.wechat.openid(user, self.keys.miniprogram_appid)
+
+    def asked(self, **changes: Any) -> dict[str, Any]:
+        return asked(self.keys, self.notify_url, self.openid(), **changes)
+
+    def authorization(self, method: str, path: str, body: bytes, **changes: Any) -> str:
+        """The Authorization header, written down from the documentation; changes come before or after signing."""
+        stamp = changes.get("timestamp", str(int(time.time())))
+        nonce = secrets.token_hex(16)
+        text = f"{method}\n{changes.get('signed_path', path)}\n{stamp}\n{nonce}\n".encode() + body + b"\n"
+        signature = self.keys.mch_key.sign(text, padding.PKCS1v15(), SHA256())
+        fields = {
+            "mchid": changes.get("mchid", self.keys.mchid),
+            "serial_no": changes.get("serial_no", self.keys.mch_serial),
+            "nonce_str": nonce,
+            "timestamp": stamp,
+            "signature": changes.get("signature", base64.b64encode(signature).decode()),
+        }
+        return "WECHATPAY2-SHA256-RSA2048 " + ",".join(f'{name}="{value}"' for name, value in fields.items())
+
+    async def call(
+        self, method: str, path: str, body: Any = None, *, public_key: bool = True, **changes: Any
+    ) -> ClientResponse:
+        """A signed call; the answer is read."""
+        raw = b"" if body is None else json.dumps(body).encode()
+        headers = {
+            "Authorization": self.authorization(method, path, raw, **changes),
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+        }
+        if public_key:
+            headers["Wechatpay-Serial"] = self.keys.public_key_id
+        async with self.session.request(method, self.url + path, data=raw, headers=headers) as answer:
+            await answer.read()
+            return answer
+
+    async def create(self, call: str = "jsapi", **changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(what was asked, the answer) of a payment that was accepted."""
+        body = self.asked(**changes)
+        answer = await self.call("POST", CREATE.format(call), body)
+        assert answer.status == 200, await answer.text()
+        return body, await answer.json()
+
+    async def query(self, number: str) -> dict[str, Any]:
+        """The transaction as the merchant is told it."""
+        answer = await self.call("GET", f"{ORDER.format(number)}?mchid={self.keys.mchid}")
+        assert answer.status == 200
+        told: dict[str, Any] = await answer.json()
+        return told
+
+    def launch(self, prepay_id: str, **changes: Any) -> dict[str, Any]:
+        """What a Mini Program hands to wx.requestPayment; changes come after the signature."""
+        payload = {
+            "appId": self.keys.miniprogram_appid,
+            "timeStamp": str(int(time.time())),
+            "nonceStr": secrets.token_hex(16),
+            "package": f"prepay_id={prepay_id}",
+        }
+        text = "".join(f"{line}\n" for line in payload.values()).encode()
+        signature = self.keys.mch_key.sign(text, padding.PKCS1v15(), SHA256())
+        return {**payload, "signType": "RSA", "paySign": base64.b64encode(signature).decode(), **changes}
+
+    async def phone(self, path: str, **body: Any) -> tuple[int, Any]:
+        """The person's side: status and parsed answer."""
+        async with self.session.post(f"{self.url}/phone/{path}", json=body) as answer:
+            text = await answer.text()
+            return answer.status, json.loads(text) if text.startswith("{") else text
+
+    async def pay(self, prepay_id: str, user: str = "ann", **more: Any) -> str:
+        """What wx.requestPayment reports."""
+        status, told = await self.phone("pay", user=user, payPayload=self.launch(prepay_id), **more)
+        assert status == 200, told
+        message: str = told["errMsg"]
+        return message
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Waits until it holds; a second is plenty."""
+        async with asyncio.timeout(5):
+            while not holds():
+                await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def scene(wechat: WeChat) -> AsyncIterator[Scene]:
+    """Both servers for a while."""
+    told: list[Told] = []
+    answers: list[int] = []
+
+    async def take(request: web.Request) -> web.Response:
+        told.append(Told(dict(request.headers), await request.read()))
+        return web.Response(status=answers.pop(0) if answers else 200)
+
+    merchant = web.Application()
+    merchant.router.add_post("/payments/wechat/notify", take)
+    async with (  # WeChat goes first: a delivery under way would else meet a server that is closing
+        TestServer(merchant) as shop,
+        TestServer(wechat.app()) as server,
+        ClientSession() as session,
+    ):
+        notify_url = str(shop.make_url("/payments/wechat/notify"))
+        yield Scene(wechat, str(server.make_url("")).rstrip("/"), session, notify_url, answers, told)

@@ -7,20 +7,22 @@ import base64
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import ClientResponse, ClientSession, web
+from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.hashes import SHA256
+from yarl import URL
 
 from server.dev.wechat import WeChat
 from server.dev.wechat_keys import WeChatKeys
 
 FEN = 1234
+SILENCE = 0  # in place of a status: the merchant's server says nothing for half a second
 CREATE = "/v3/pay/transactions/{}"
 ORDER = "/v3/pay/transactions/out-trade-no/{}"
 
@@ -30,19 +32,46 @@ def number() -> str:
     return "gl" + secrets.token_hex(12)
 
 
-def asked(keys: WeChatKeys, notify_url: str, openid: str = "", **changes: Any) -> dict[str, Any]:
+def asked(keys: WeChatKeys, _notify_url: str, _openid: str, /, **changes: Any) -> dict[str, Any]:
     """Parameters that WeChat takes; a change to None leaves the field out."""
     body = {
         "appid": keys.miniprogram_appid,
         "mchid": keys.mchid,
         "description": "Ferry and bus",
         "out_trade_no": number(),
-        "notify_url": notify_url,
+        "notify_url": _notify_url,
         "amount": {"total": FEN, "currency": "CNY"},
-        "payer": {"openid": openid},
+        "payer": {"openid": _openid},
         "scene_info": {"payer_client_ip": "203.0.113.7", "h5_info": {"type": "Wap"}},
     }
     return {name: value for name, value in (body | changes).items() if value is not None}
+
+
+def sealed_by(keys: WeChatKeys, headers: Mapping[str, str], body: bytes) -> str:
+    """The serial number by which an answer or a notification is signed, checked by the documentation; "" for none."""
+    if "Wechatpay-Signature" not in headers:
+        return ""
+    serial = headers["Wechatpay-Serial"]
+    known = {
+        keys.public_key_id: keys.pay_key.public_key(),
+        keys.platform_serial: keys.platform_key.public_key(),
+    }
+    text = f"{headers['Wechatpay-Timestamp']}\n{headers['Wechatpay-Nonce']}\n".encode() + body + b"\n"
+    known[serial].verify(base64.b64decode(headers["Wechatpay-Signature"]), text, padding.PKCS1v15(), SHA256())
+    return serial
+
+
+@dataclass
+class Answer:
+    """What the simulator answered; headers are found in any case."""
+
+    status: int
+    headers: Mapping[str, str]
+    raw: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.raw)
 
 
 @dataclass
@@ -91,8 +120,8 @@ class Scene:
 
     async def call(
         self, method: str, path: str, body: Any = None, *, public_key: bool = True, **changes: Any
-    ) -> ClientResponse:
-        """A signed call; the answer is read."""
+    ) -> Answer:
+        """A signed call; what is changed is changed before or after signing, see `authorization`."""
         raw = b"" if body is None else json.dumps(body).encode()
         headers = {
             "Authorization": self.authorization(method, path, raw, **changes),
@@ -101,22 +130,22 @@ class Scene:
         }
         if public_key:
             headers["Wechatpay-Serial"] = self.keys.public_key_id
-        async with self.session.request(method, self.url + path, data=raw, headers=headers) as answer:
-            await answer.read()
-            return answer
+        target = URL(self.url + path, encoded=True)  # what was signed, to the letter
+        async with self.session.request(method, target, data=raw, headers=headers) as answer:
+            return Answer(answer.status, answer.headers.copy(), await answer.read())
 
     async def create(self, call: str = "jsapi", **changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """(what was asked, the answer) of a payment that was accepted."""
         body = self.asked(**changes)
         answer = await self.call("POST", CREATE.format(call), body)
-        assert answer.status == 200, await answer.text()
-        return body, await answer.json()
+        assert answer.status == 200, answer.raw
+        return body, answer.json
 
     async def query(self, number: str) -> dict[str, Any]:
         """The transaction as the merchant is told it."""
         answer = await self.call("GET", f"{ORDER.format(number)}?mchid={self.keys.mchid}")
         assert answer.status == 200
-        told: dict[str, Any] = await answer.json()
+        told: dict[str, Any] = answer.json
         return told
 
     def launch(self, prepay_id: str, **changes: Any) -> dict[str, Any]:
@@ -159,7 +188,10 @@ async def scene(wechat: WeChat) -> AsyncIterator[Scene]:
 
     async def take(request: web.Request) -> web.Response:
         told.append(Told(dict(request.headers), await request.read()))
-        return web.Response(status=answers.pop(0) if answers else 200)
+        status = answers.pop(0) if answers else 200
+        if status == SILENCE:
+            await asyncio.sleep(0.5)
+        return web.Response(status=status or 200)
 
     merchant = web.Application()
     merchant.router.add_post("/payments/wechat/notify", take)

@@ -58,8 +58,6 @@ async def _only_once(
     """Keep aiohttp from sending a GET again by itself: not freshly signed, or with a code that is spent."""
     try:
         return await handler(request)
-    except TimeoutError:
-        raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
         pass
     raise aiohttp.ClientConnectionError  # not one of those after which it would

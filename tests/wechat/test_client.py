@@ -7,9 +7,11 @@ import base64
 import json
 import logging
 import re
+import socket
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack
 from itertools import count
 from typing import Any
 
@@ -453,6 +455,26 @@ async def test_a_main_host_that_is_away_leaves_time_for_the_backup(scene: Scene)
     assert [asked.host for asked in scene.asked] == ["backup"]
 
 
+async def test_a_main_host_that_takes_no_connection_leaves_time_for_the_backup(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "WECHAT_CONNECT_S_MAX", 0.1)
+    scene.backup.will(GOOD)
+    began = time.monotonic()
+
+    with ExitStack() as sockets:
+        listening = sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(8):  # nobody takes them: once the queue is full, a connection is left waiting
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        client = scene.new(urls=(f"http://127.0.0.1:{listening.getsockname()[1]}", scene.backup.url))
+        assert await client.prepay(JSAPI, REQUEST) == PREPAY_ID
+
+    assert time.monotonic() - began < 2
+    assert [asked.host for asked in scene.asked] == ["backup"]
+
+
 async def test_with_one_host_that_one_is_asked_again(scene: Scene) -> None:
     scene.main.will(PASSING["busy"], PASSING["busy"], GOOD)
 
@@ -500,6 +522,32 @@ async def test_all_sendings_together_keep_within_the_total(
 
     assert 0.4 < time.monotonic() - began < 0.9
     assert (type(fault), len(scene.asked)) == (Unknown, 2)
+
+
+async def test_one_sending_keeps_within_the_total_too(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "WECHAT_TOTAL_S_MAX", 0.2)
+    began = time.monotonic()
+
+    fault = await scene.fails(hangs)
+
+    assert time.monotonic() - began < 2
+    assert (fault.code, len(scene.asked)) == ("TIMEOUT", 1)
+
+
+async def test_a_pause_that_took_longer_than_it_should_leaves_no_sending_without_a_bound(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def oversleeps(seconds: float) -> None:
+        await asyncio.sleep(0.3)
+
+    monkeypatch.setattr(client_module, "WECHAT_TOTAL_S_MAX", 0.2)
+    scene.both(PASSING["busy"], hangs)
+    began = time.monotonic()
+
+    with pytest.raises(Unknown):
+        await scene.new(pause=oversleeps).prepay(JSAPI, REQUEST)
+
+    assert time.monotonic() - began < 2
 
 
 async def test_a_pause_that_does_not_fit_any_more_is_not_begun(

@@ -83,7 +83,7 @@ def test_what_may_be_repeated_may_be_so_under_any_status(status: int, code: str)
 
 
 @pytest.mark.parametrize(
-    "raw", [None, b"", b"<html>", b"\xff", b"{}", b"[]", body(7), body(None), body("x" * 65)]
+    "raw", [None, b"", b"<html>", b"\xff", b"{}", b"[]", body(7), body(None), body("X" * 65)]
 )
 @pytest.mark.parametrize("verified", [True, False])
 def test_an_answer_without_a_code_is_judged_by_its_status(raw: bytes | None, verified: bool) -> None:
@@ -127,3 +127,8 @@ def test_a_code_that_is_not_known_yet_is_a_no_that_can_be_read_whatever_it_is_ca
 def test_what_was_not_answered_may_be_sent_again(code: str) -> None:
     assert may_be_sent_again(Unknown(code, 0))
     assert outcome_of(Unknown(code, 0)) == code
+
+
+@pytest.mark.parametrize("code", ["UNVERIFIED", "UNREADABLE"])
+def test_what_was_answered_and_is_not_believed_is_not_sent_again(code: str) -> None:
+    assert not may_be_sent_again(Unknown(code, 200))

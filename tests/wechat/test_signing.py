@@ -63,7 +63,7 @@ def test_the_independent_client_sends_the_very_authorization_that_we_send(
     assert len(fields(ours)) == 6
 
 
-@pytest.mark.parametrize("body", ["", '{"a":1}', '{"b":"渡"}'])
+@pytest.mark.parametrize("body", ["", '{"a":1}', ' {"b":"渡"}\n'])
 def test_an_authorization_signs_every_line_of_the_request(body: str) -> None:
     public = key("merchant").public_key()
     signature = fields(signer().authorization("POST", "/v3/x", body.encode(), now_s=7, nonce="n"))[

@@ -15,19 +15,22 @@ import msgspec
 from aiohttp import web
 from redis.asyncio import Redis
 
-from server.config import Ack, Config
+from server.config import Ack, Config, WeChatAccount
 from server.domain.errors import Refusal
-from server.domain.payments import PaymentProvider
 from server.domain.qr import QrKeys
 from server.flows.admit import Admission
 from server.flows.checkout import Checkout
 from server.flows.directory import DirectoryFollower
+from server.flows.identity import WeChatDoor
 from server.flows.lookup import OrderLookup, TicketLoader
+from server.flows.payment import Payments
 from server.flows.publish import Publisher
 from server.flows.settle import Settlement
 from server.flows.shop import Shop
 from server.flows.staff import StaffDoor
 from server.flows.wallet import Wallet
+from server.flows.wechat_news import WeChatNews
+from server.flows.wechat_pay import WeChatPay
 from server.hosted.gateway import HostedGateway
 from server.hot import keys
 from server.hot.backlog import Backlog
@@ -43,17 +46,29 @@ from server.jobs.loops import Jobs
 from server.jobs.rehydrate import Rehydration
 from server.limits import BACKLOG_POLL_S, BODY_BYTES_MAX, GATEWAY_CALL_S_MAX, POSTGRES_BULK_S_MAX
 from server.store.pool import Database
-from server.telemetry import alert
+from server.telemetry import CERTIFICATE_ENDS, alert
 from server.web import appkeys
 from server.web.auth import Tokens
 from server.web.endpoint import endpoint
 from server.web.errors import answer_everything, expect
 from server.web.openapi import describe
-from server.web.routes import ROUTES
+from server.web.routes import ROUTES, Route
+from server.wechat.client import WeChatClient
+from server.wechat.login import Login
+from server.wechat.signing import Signer, Verifier
 
 VERSION: Final = version("gateline")
 _JOB_CONNECTIONS: Final = 4  # beside one per stream: outbox, expiry, reconciliation, rehydration
 _REPORT_CONNECTIONS: Final = 2  # two long reports at a time: a third waits, a settlement does not
+
+
+@dataclass(frozen=True)
+class WeChatParts:
+    """The merchant's side of WeChat."""
+
+    pay: WeChatPay
+    news: WeChatNews
+    door: WeChatDoor
 
 
 @dataclass(frozen=True)
@@ -74,7 +89,8 @@ class Parts:
     lookup: OrderLookup
     loader: TicketLoader
     settlement: Settlement
-    provider: PaymentProvider
+    provider: Payments
+    wechat: WeChatParts | None
     publisher: Publisher
     flusher: Flusher
     rehydration: Rehydration
@@ -126,6 +142,15 @@ def _assemble(
     loader = TicketLoader(database, streams, gate, config.shards)
     bulk_loader = TicketLoader(bulk, streams, gate, config.shards)
     flusher = Flusher(bulk, streams)
+    settlement = Settlement(lookup)
+    hosted = None
+    if config.gateway_url:
+        hosted = HostedGateway(
+            session, config.gateway_url, config.gateway_secrets, public_url=config.public_url
+        )
+    wechat = None
+    if config.wechat is not None:
+        wechat = _wechat(config.wechat, session, database, lookup, settlement)
     return Parts(
         config=config,
         redis=redis,
@@ -140,10 +165,9 @@ def _assemble(
         directory=DirectoryFollower(database),
         lookup=lookup,
         loader=loader,
-        settlement=Settlement(lookup),
-        provider=HostedGateway(
-            session, config.gateway_url, config.gateway_secrets, public_url=config.public_url
-        ),
+        settlement=settlement,
+        provider=Payments(hosted, None if wechat is None else wechat.pay),
+        wechat=wechat,
         publisher=Publisher(bulk, stock, bulk_loader),
         flusher=flusher,
         rehydration=Rehydration(
@@ -156,6 +180,32 @@ def _assemble(
             config.shards,
             durable=config.ack is not Ack.MEMORY,
         ),
+    )
+
+
+def _wechat(
+    account: WeChatAccount,
+    session: aiohttp.ClientSession,
+    database: Database,
+    lookup: OrderLookup,
+    settlement: Settlement,
+) -> WeChatParts:
+    for name, ends_at in account.certificates_end().items():
+        CERTIFICATE_ENDS.labels(name).set(ends_at.timestamp())
+    verifier = Verifier(account.verifying_keys())
+    signer = Signer(account.mchid, f"{account.mch_certificate.serial_number:X}", account.mch_key)
+    client = WeChatClient(
+        session, account.api_urls, signer, verifier, account.mchid, public_key_id=account.public_key_id
+    )
+    news = WeChatNews(database, settlement, client, verifier, account)
+    login = Login(
+        session,
+        account.login_url,
+        (account.miniprogram_appid, account.miniprogram_secret),
+        (account.appid, account.secret),
+    )
+    return WeChatParts(
+        WeChatPay(database, lookup, client, signer, news, account), news, WeChatDoor(database, login)
     )
 
 
@@ -198,6 +248,9 @@ def build_app(parts: Parts, *, metrics_dir: Path | None = None, jobs: Jobs | Non
         hold_s=config.hold_s,
     )
     app[appkeys.SETTLEMENT] = parts.settlement
+    if parts.wechat is not None:
+        app[appkeys.WECHAT_DOOR] = parts.wechat.door
+        app[appkeys.WECHAT_NEWS] = parts.wechat.news
     app[appkeys.WALLET] = Wallet(parts.database, parts.gate, qr_keys, qr_ttl_s=config.qr_ttl_s)
     app[appkeys.ADMISSION] = Admission(parts.directory, parts.redeemer, parts.loader, backlog, qr_keys)
     app[appkeys.STAFF_DOOR] = StaffDoor(parts.database)
@@ -205,13 +258,20 @@ def build_app(parts: Parts, *, metrics_dir: Path | None = None, jobs: Jobs | Non
     app[appkeys.DATABASE] = parts.database
     app[appkeys.REPORTS_DATABASE] = parts.reports_database
     app[appkeys.METRICS] = metrics_dir
-    _add_routes(app, demo=config.demo_login)
+    _add_routes(
+        app,
+        [
+            route
+            for route in ROUTES
+            if (config.demo_login or not route.demo_only)
+            and (parts.wechat is not None or not route.wechat_only)
+        ],
+    )
     app.cleanup_ctx.append(_background(parts, backlog, jobs))
     return app
 
 
-def _add_routes(app: web.Application, *, demo: bool) -> None:
-    routes = [route for route in ROUTES if demo or not route.demo_only]
+def _add_routes(app: web.Application, routes: Sequence[Route]) -> None:
     for route in routes:
         app.router.add_route(route.method, route.path, endpoint(route), expect_handler=expect)
     app[appkeys.OPENAPI] = msgspec.json.encode(describe(app, routes, version=VERSION))

@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("keys", help="print fresh secrets for the environment").set_defaults(command="keys")
     _catalog_parser(commands)
     _operator_parser(commands)
+    _dev_parser(commands)
     return parser
 
 
@@ -98,6 +99,23 @@ def _operator_parser(commands: Any) -> None:
     password.add_argument("username")
     for verb in (add, disable, password):
         verb.set_defaults(command="operator", verb=verb.prog.rpartition(" ")[2])
+
+
+def _dev_parser(commands: Any) -> None:
+    dev = commands.add_parser("dev", help="stand-ins for others' services, for development")
+    verbs = dev.add_subparsers(required=True, metavar="VERB")
+    wechat = verbs.add_parser("wechat", help="a WeChat Pay on loopback; prints the settings that point to it")
+    wechat.add_argument("--port", type=int, default=8081)
+    wechat.add_argument(
+        "--time-scale", type=float, default=0.01, metavar="FACTOR", help="of the waits between notifications"
+    )
+    wechat.add_argument(
+        "--misbehave",
+        default="",
+        metavar="NAME=RATE,…",
+        help="or `everything`; `seed=7` repeats a run; an unknown name lists all",
+    )
+    wechat.set_defaults(command="dev_wechat")
 
 
 if __name__ == "__main__":

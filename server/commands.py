@@ -19,6 +19,10 @@ from server.config import Config
 from server.demo import run_demo
 from server.dev.databases import databases
 from server.dev.embedded import EmbeddedServerError
+from server.dev.serving import serving
+from server.dev.wechat import WeChat
+from server.dev.wechat_faults import parse as parse_faults
+from server.dev.wechat_keys import WeChatKeys
 from server.domain.catalog import Role
 from server.domain.catalog_diff import Change, ChangeKind
 from server.domain.catalog_file import CatalogFileError, parse
@@ -29,7 +33,7 @@ from server.flows.operators import OperatorError
 from server.hot.connection import AckError
 from server.jobs.check import check
 from server.jobs.findings import exit_code, render, report
-from server.service import serve, work
+from server.service import serve, stop_signal, work
 from server.store.migrate import MigrationError, migrate, pending
 from server.store.pool import Database
 from server.telemetry import configure_logging, forget_dead_processes
@@ -238,6 +242,24 @@ def _keys(arguments: argparse.Namespace, config: Config) -> int:
     return 0
 
 
+def _dev_wechat(arguments: argparse.Namespace, config: Config) -> int:
+    folder = config.data_dir.absolute() / "wechat"
+    try:
+        faults = parse_faults(arguments.misbehave)
+    except ValueError as fault:
+        raise CommandError(str(fault)) from fault
+    simulator = WeChat(WeChatKeys.open(folder), faults, time_scale=arguments.time_scale)
+
+    async def act() -> None:
+        async with serving(simulator.app(), arguments.port) as address:
+            for name, value in simulator.keys.environment_files(folder, address).items():
+                print(f"export {name}={value}")
+            print(f"# The phone that pays: {address}/phone. Ctrl-C stops.", flush=True)
+            await stop_signal().wait()
+
+    return _run(act())
+
+
 _COMMANDS: Final[dict[str, Callable[[argparse.Namespace, Config], int]]] = {
     "demo": _demo,
     "serve": _serve,
@@ -248,4 +270,5 @@ _COMMANDS: Final[dict[str, Callable[[argparse.Namespace, Config], int]]] = {
     "catalog_apply": _catalog_apply,
     "operator": _operator,
     "keys": _keys,
+    "dev_wechat": _dev_wechat,
 }

@@ -1,4 +1,4 @@
-"""The demo: embedded servers, a demo catalog, the gateway simulator, and the whole road, on this machine alone.
+"""The demo: embedded servers, a demo catalog, simulators of both gateways, and the whole road, on this machine alone.
 
 Its secrets and passwords are made at random on the first run and kept under the data folder: there is no default
 password to forget.
@@ -13,22 +13,24 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import aiohttp
 import msgspec
 import uvloop
-from aiohttp import web
 
 from server.app import Parts, open_parts
-from server.config import Config, load
+from server.config import Config, WeChatAccount, load
 from server.dev.databases import databases
 from server.dev.embedded import EmbeddedServerError
 from server.dev.gateway import Gateway
+from server.dev.serving import serving
 from server.dev.walk import Walk, show_report, walk
+from server.dev.walk_wechat import pay_by_wechat
+from server.dev.wechat import WeChat
+from server.dev.wechat_keys import WeChatKeys
 from server.domain.catalog_diff import ChangeKind
 from server.domain.catalog_file import parse
 from server.flows import operators
@@ -43,18 +45,23 @@ CATALOG: Final = Path(__file__).parent / "dev" / "demo_catalog.toml"
 ACCOUNTS: Final = ("gate-1", "analyst-1")
 _READY_S_MAX: Final = 60.0
 _RECORD_S_MAX: Final = 15.0
+_NOTIFY_TIME_SCALE: Final = 0.01  # WeChat tells again after 15 s; here after 0.15 s
 
 
 def run_demo(environment: Mapping[str, str], *, once: bool) -> int:
     """The `gateline demo` command; 0 when every step held. Raises ConfigError, EmbeddedServerError, OSError."""
     data_dir = Path(environment.get("GATELINE_DATA_DIR", ".gateline"))
     kept = _secrets(data_dir)
+    wechat = WeChatKeys.open(data_dir / "wechat")
+    nowhere = "http://127.0.0.1:1"  # replaced when the simulators have their ports
     given = {
         "GATELINE_LOG_LEVEL": "error",
         **kept["environment"],
-        "GATELINE_GATEWAY_URL": "http://127.0.0.1:1",  # replaced when the simulator has a port
+        "GATELINE_GATEWAY_URL": nowhere,
         "GATELINE_DEMO_LOGIN": "1",
-        **environment,
+        # A demo never goes to a real merchant's account.
+        **{name: value for name, value in environment.items() if not name.startswith("GATELINE_WECHAT_")},
+        **wechat.environment(nowhere),
     }
     config = load(given)
     configure_logging(config.log_level)
@@ -62,7 +69,7 @@ def run_demo(environment: Mapping[str, str], *, once: bool) -> int:
     if config.port == 0:  # the gateway has to know our address before we listen
         config = load({**given, "GATELINE_PORT": str(_free_port(config.host))})
     with databases(config) as named, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_demo(named, kept["passwords"], once=once))
+        return runner.run(_demo(named, wechat, kept["passwords"], once=once))
 
 
 def _free_port(host: str) -> int:
@@ -100,18 +107,30 @@ def _secrets(data_dir: Path) -> dict[str, dict[str, str]]:
         ) from fault
 
 
-async def _demo(config: Config, passwords: dict[str, str], *, once: bool) -> int:
+class _Simulators(NamedTuple):
+    """Where they are reached, and the app of the simulated phone."""
+
+    gateway: str
+    wechat: str
+    miniprogram_appid: str
+
+
+async def _demo(config: Config, wechat: WeChatKeys, passwords: dict[str, str], *, once: bool) -> int:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    async with _gateway(config) as gateway_url:
-        config = msgspec.structs.replace(config, gateway_url=gateway_url)
+    async with (
+        serving(Gateway(config.gateway_secrets).app()) as gateway_url,
+        serving(WeChat(wechat, time_scale=_NOTIFY_TIME_SCALE).app()) as wechat_url,
+    ):
+        config = msgspec.structs.replace(config, gateway_url=gateway_url, wechat=_at(config, wechat_url))
+        simulators = _Simulators(gateway_url, wechat_url, wechat.miniprogram_appid)
         async with open_parts(config) as parts:
             await _prepare(parts, passwords)
             async with listening(parts, with_jobs=True) as address:
-                result = await _road(parts, address, passwords)
+                result = await _road(parts, address, passwords, simulators)
                 if not once and not stopped.is_set():
-                    _tell_addresses(address, gateway_url, passwords)
+                    _tell_addresses(address, simulators, passwords)
                     await stopped.wait()
                     print("\nStopping…", flush=True)
     if once:
@@ -119,16 +138,11 @@ async def _demo(config: Config, passwords: dict[str, str], *, once: bool) -> int
     return 0 if result["ok"] else 1
 
 
-@asynccontextmanager
-async def _gateway(config: Config) -> AsyncIterator[str]:
-    """The gateway simulator on a free port of loopback."""
-    runner = web.AppRunner(Gateway(config.gateway_secrets).app(), access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+def _at(config: Config, url: str) -> WeChatAccount | None:
+    """The merchant, with WeChat at this address."""
+    if config.wechat is None:
+        return None
+    return msgspec.structs.replace(config.wechat, api_urls=(url,), login_url=url)
 
 
 async def _prepare(parts: Parts, passwords: dict[str, str]) -> None:
@@ -147,14 +161,23 @@ async def _prepare(parts: Parts, passwords: dict[str, str]) -> None:
         await operators.set_password(parts.database, username, password)
 
 
-async def _road(parts: Parts, address: str, passwords: dict[str, str]) -> dict[str, Any]:
+async def _road(
+    parts: Parts, address: str, passwords: dict[str, str], simulators: _Simulators
+) -> dict[str, Any]:
     """Walk the road, show the report, audit both databases; the demo's result."""
     async with aiohttp.ClientSession() as session:
         await _until_ready(session, address)
         print(f"Serving on {address}\n")
         walked = Walk(session, address)
         try:
-            rows = await walk(walked, passwords, lambda: _until_recorded(parts))
+            rows = await walk(
+                walked,
+                passwords,
+                pay_by_wechat=lambda product: pay_by_wechat(
+                    walked, product, simulators.wechat, simulators.miniprogram_appid
+                ),
+                until_recorded=lambda: _until_recorded(parts),
+            )
         except (LookupError, TypeError, aiohttp.ClientError, TimeoutError) as fault:
             walked.broken.append(f"the road ended after step {walked.steps}: {fault!r}")
         else:
@@ -188,7 +211,7 @@ async def _until_recorded(parts: Parts) -> None:
             await asyncio.sleep(0.02)
 
 
-def _tell_addresses(address: str, gateway_url: str, passwords: dict[str, str]) -> None:
+def _tell_addresses(address: str, simulators: _Simulators, passwords: dict[str, str]) -> None:
     print(
         f"""
 Still serving. Ctrl-C stops.
@@ -196,7 +219,8 @@ Still serving. Ctrl-C stops.
   API document   {address}/docs
   Readiness      {address}/readyz
   Metrics        {address}/metrics
-  Cashier        {gateway_url}/pay (through an order's payUrl)
+  Phone          {simulators.wechat}/phone (pays orders that wait at the simulated WeChat)
+  Cashier        {simulators.gateway}/pay (through an order's payUrl)
 """
     )
     print("  POST /operators/login")

@@ -51,7 +51,7 @@ async def listening(
 
 async def serve(config: Config, *, with_jobs: bool, reuse_port: bool, metrics_dir: Path) -> None:
     """Serve until SIGTERM or SIGINT."""
-    stopped = _stop_signal()
+    stopped = stop_signal()
     async with (
         open_parts(config) as parts,
         listening(parts, with_jobs=with_jobs, reuse_port=reuse_port, metrics_dir=metrics_dir) as address,
@@ -63,7 +63,7 @@ async def serve(config: Config, *, with_jobs: bool, reuse_port: bool, metrics_di
 
 async def work(config: Config) -> None:
     """Run the jobs until SIGTERM or SIGINT."""
-    stopped = _stop_signal()
+    stopped = stop_signal()
     async with open_parts(config) as parts:
         jobs = build_jobs(parts)
         running = asyncio.create_task(jobs.run())
@@ -74,7 +74,8 @@ async def work(config: Config) -> None:
         await running
 
 
-def _stop_signal() -> asyncio.Event:
+def stop_signal() -> asyncio.Event:
+    """Set when this process is told to end, by SIGTERM or SIGINT."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -42,6 +42,21 @@ ORDERS: Final = Counter("gateline_orders", "Requests for an order by outcome.", 
 SETTLEMENTS: Final = Counter(
     "gateline_settlements", "Payment news by gateway and outcome.", ["gateway", "outcome"]
 )
+PREPARATIONS: Final = Counter(
+    "gateline_payment_preparations", "Payments prepared, by channel and outcome.", ["channel", "outcome"]
+)
+PREPARE_SECONDS: Final = Histogram(
+    "gateline_payment_prepare_seconds",
+    "Time to prepare a payment, calls to the gateway included.",
+    ["channel"],
+    buckets=(0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+CERTIFICATE_ENDS: Final = Gauge(
+    "gateline_wechat_certificate_not_after_seconds",
+    "Unix time at which a certificate ends.",
+    ["certificate"],
+    multiprocess_mode="mostrecent",
+)
 WECHAT_CALLS: Final = Counter(
     "gateline_wechat_calls", "Calls sent to WeChat, repeated ones too, by outcome.", ["call", "outcome"]
 )

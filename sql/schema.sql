@@ -142,6 +142,46 @@ CREATE TABLE payments (
 CREATE UNIQUE INDEX payments_applied_once ON payments (order_id) WHERE status = 'APPLIED';
 CREATE INDEX payments_by_order ON payments (order_id);
 
+-- Who a buyer is in each app of the merchant: an openid belongs to one appid.
+CREATE TABLE wechat_identities (
+    appid    text NOT NULL,
+    openid   text NOT NULL,
+    buyer_id text NOT NULL,
+    unionid  text, -- the same for one person in all apps of the merchant, where WeChat tells it
+    PRIMARY KEY (appid, openid),
+    CONSTRAINT wechat_identities_one_per_app UNIQUE (buyer_id, appid)
+);
+CREATE INDEX wechat_identities_by_unionid ON wechat_identities (unionid) WHERE unionid IS NOT NULL;
+
+-- What was asked of WeChat Pay: one row per number there. Written before each call and after it, so that a crash
+-- between the two is resumed under the same number.
+CREATE TABLE payment_attempts (
+    out_trade_no      text PRIMARY KEY, -- the order's id, a dash, and five random characters
+    order_id          text NOT NULL REFERENCES orders (id),
+    channel           text NOT NULL CONSTRAINT payment_attempts_channel
+                      CHECK (channel IN ('MINIPROGRAM_BRIDGE', 'WECHAT_JSAPI', 'WECHAT_NATIVE', 'WECHAT_H5')),
+    appid             text NOT NULL,
+    openid            text NOT NULL, -- empty where the channel needs none
+    request           text NOT NULL, -- the JSON that is posted: the same bytes when it is posted again
+    -- PREPARING -> OPEN          WeChat took it: the buyer can launch it
+    -- PREPARING, OPEN -> CLOSING another channel was asked for, the order ended, or WeChat refused it
+    -- CLOSING -> CLOSED          by WeChat's word: it cannot be paid any more
+    -- any -> PAID                by settlement
+    phase             text NOT NULL CONSTRAINT payment_attempts_phase
+                      CHECK (phase IN ('PREPARING', 'OPEN', 'CLOSING', 'CLOSED', 'PAID')),
+    launch            text, -- prepay_id, code_url or h5_url
+    launch_expires_at timestamptz,
+    created_at        timestamptz NOT NULL,
+    asked_at          timestamptz, -- when its closing was last tried
+    CONSTRAINT payment_attempts_open_can_be_launched
+        CHECK (phase <> 'OPEN' OR (launch IS NOT NULL AND launch_expires_at IS NOT NULL))
+);
+-- A new number is taken only when the one before can no longer be paid.
+CREATE UNIQUE INDEX payment_attempts_one_live ON payment_attempts (order_id)
+    WHERE phase IN ('PREPARING', 'OPEN', 'CLOSING');
+CREATE INDEX payment_attempts_by_order ON payment_attempts (order_id);
+CREATE INDEX payment_attempts_closing ON payment_attempts (asked_at NULLS FIRST) WHERE phase = 'CLOSING';
+
 -- ---------------------------------------------------------------------------------------------------------------
 -- Tickets and redemptions
 -- ---------------------------------------------------------------------------------------------------------------

@@ -14,13 +14,15 @@ import asyncpg
 import msgspec
 import pytest
 from aiohttp import ClientSession, web
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import TestServer, unused_port
 from redis.asyncio import Redis
 
 from server import config as configuration
 from server.app import Parts, build_app, build_jobs, open_parts
 from server.config import Config
+from server.config.wechat import NOTIFY_PATH
 from server.dev.embedded import EmbeddedPostgres, EmbeddedServers, embedded
+from server.dev.wechat_keys import WeChatKeys
 from server.jobs import flusher
 from server.jobs.check import check
 from server.store.migrate import migrate
@@ -52,7 +54,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer
         need_valkey=True,
         need_postgres=True,
         appendfsync="always",
-        postgres_settings={"fsync": "off", "max_connections": "200"},
+        # Without autovacuum: its workers are not ours to end, and a test's database is dropped while they work.
+        postgres_settings={"fsync": "off", "max_connections": "200", "autovacuum": "off"},
         erase=True,
     ) as running:
         yield running
@@ -146,16 +149,26 @@ async def serve(config: Config) -> AsyncIterator[Serve]:
 
         async def start(*, jobs: bool = True, **changes: Any) -> Road:
             server_stack = await all_servers.enter_async_context(AsyncExitStack())
-            changed = msgspec.structs.replace(config, **changes)
+            port = unused_port()
+            url = f"http://127.0.0.1:{port}"
+            account = changes.pop("wechat", config.wechat)
+            if account is not None:  # WeChat is told where to notify us
+                account = msgspec.structs.replace(account, notify_url=url + NOTIFY_PATH)
+            changed = msgspec.structs.replace(config, wechat=account, **changes)
             parts: Parts = await server_stack.enter_async_context(open_parts(changed))
             app: web.Application = build_app(parts, jobs=build_jobs(parts) if jobs else None)
-            server = TestServer(app)
+            server = TestServer(app, port=port)
             await server.start_server()
             server_stack.push_async_callback(server.close)
-            url = str(server.make_url("/"))
-            session = await server_stack.enter_async_context(ClientSession(base_url=url))
+            session = await server_stack.enter_async_context(ClientSession(base_url=url + "/"))
             road = Road(
-                session, changed, parts, app[appkeys.BACKLOG], url=url, app=app, stop=server_stack.aclose
+                session,
+                changed,
+                parts,
+                app[appkeys.BACKLOG],
+                url=url + "/",
+                app=app,
+                stop=server_stack.aclose,
             )
             if jobs:
                 await road.until_ready()
@@ -168,6 +181,12 @@ async def serve(config: Config) -> AsyncIterator[Serve]:
 async def road(serve: Serve) -> Road:
     """A server with jobs, ready, on an empty database."""
     return await serve()
+
+
+@pytest.fixture(scope="session")
+def wechat_keys() -> WeChatKeys:
+    """A merchant at the simulated WeChat. Made once: RSA keys take a while."""
+    return WeChatKeys.fresh()
 
 
 Audit = Callable[[Road], Awaitable[None]]

@@ -188,12 +188,15 @@ class Road:
     async def order(
         self, items: dict[int, int], *, buyer: str = "ann", idempotency_key: str | None = None
     ) -> Answer:
-        """Order units of products."""
+        """Order units of products, to be paid at the hosted gateway, which `notify` speaks for."""
         return await self.call(
             "POST",
             "/orders",
             headers=self.buyer(buyer) | {"Idempotency-Key": idempotency_key or uuid4().hex},
-            json={"items": [{"product_id": product, "qty": qty} for product, qty in items.items()]},
+            json={
+                "items": [{"product_id": product, "qty": qty} for product, qty in items.items()],
+                "gateway": "hosted",
+            },
         )
 
     async def notify(

@@ -9,16 +9,13 @@ from typing import Any
 import pytest
 
 from server.config import SETTINGS, Ack, Config, ConfigError, load
+from server.config.settings import SERVER_SETTINGS
 
 SECRET = base64.b64encode(b"s" * 32).decode()
 OTHER = base64.b64encode(b"o" * 32).decode()
-REQUIRED = {
-    "GATELINE_QR_KEYS": f"1:{SECRET}",
-    "GATELINE_JWT_KEYS": f"k1:{SECRET}",
-    "GATELINE_GATEWAY_SECRETS": SECRET,
-    "GATELINE_GATEWAY_URL": "https://pay.example",
-}
-BY_NAME = {setting.env: setting for setting in SETTINGS}
+KEYS = {"GATELINE_QR_KEYS": f"1:{SECRET}", "GATELINE_JWT_KEYS": f"k1:{SECRET}"}
+REQUIRED = {**KEYS, "GATELINE_GATEWAY_SECRETS": SECRET, "GATELINE_GATEWAY_URL": "https://pay.example"}
+BY_NAME = {setting.env: setting for setting in SERVER_SETTINGS}
 
 
 def faults(environment: dict[str, str], **options: bool) -> list[str]:
@@ -34,6 +31,7 @@ def test_with_nothing_but_the_secrets_everything_has_its_default() -> None:
         host="127.0.0.1",
         port=8080,
         public_url="http://127.0.0.1:8080",
+        client_ip_header="",
         data_dir=Path(".gateline"),
         shards=1,
         ack=Ack.FSYNC,
@@ -50,6 +48,7 @@ def test_with_nothing_but_the_secrets_everything_has_its_default() -> None:
         redis_memory_mb_max=0,
         postgres_pool=10,
         log_level="info",
+        wechat=None,
     )
 
 
@@ -74,6 +73,7 @@ LEGAL: dict[str, dict[str, Any]] = {
         "https://t.example": "https://t.example",
         "https://t.example/a/": "https://t.example/a",
     },
+    "GATELINE_CLIENT_IP_HEADER": {"": "", "X-Forwarded-For": "X-Forwarded-For"},
     "GATELINE_DATA_DIR": {"/var/lib/gateline": Path("/var/lib/gateline"), "x": Path("x")},
     "GATELINE_SHARDS": {"1": 1, "16": 16},
     "GATELINE_ACK": {"memory": Ack.MEMORY, "fsync": Ack.FSYNC, "replica": Ack.REPLICA},
@@ -138,6 +138,7 @@ ILLEGAL: dict[str, tuple[str, ...]] = {
     "GATELINE_HOST": ("", "a b", "a/b", "h:80/", "x" * 254, "é", "h\n", "http://h"),
     "GATELINE_PORT": (*NO_NUMBER, "65536"),
     "GATELINE_PUBLIC_URL": (*NO_URL, "https://t.example?a=1", "https://t.example#a"),
+    "GATELINE_CLIENT_IP_HEADER": ("X Real IP", "X-Real-IP:", "x" * 65, "é", "X\n"),
     "GATELINE_DATA_DIR": ("", "a\x00b"),
     "GATELINE_SHARDS": (*NO_NUMBER, "0", "17"),
     "GATELINE_ACK": ("", "Fsync", "always", "memory "),
@@ -172,8 +173,8 @@ ILLEGAL: dict[str, tuple[str, ...]] = {
         f"k1:{SECRET},k1:{OTHER}",
         f"k1:{SECRET}, k2:{OTHER}",
     ),
-    "GATELINE_GATEWAY_SECRETS": (*NO_SECRET, f"{SECRET},", f"{SECRET},short", f"{SECRET} {OTHER}"),
-    "GATELINE_GATEWAY_URL": (*NO_URL, "", "https://p.example?a=1", "https://p.example#a"),
+    "GATELINE_GATEWAY_SECRETS": (*NO_SECRET[1:], f"{SECRET},", f"{SECRET},short", f"{SECRET} {OTHER}"),
+    "GATELINE_GATEWAY_URL": (*NO_URL, "https://p.example?a=1", "https://p.example#a"),
     "GATELINE_DEMO_LOGIN": ("", "yes", "2", "True", " 1", "on"),
     "GATELINE_STREAM_ENTRIES_MAX": (*NO_NUMBER, "999", "100000001"),
     "GATELINE_REDIS_MEMORY_MB_MAX": (*NO_NUMBER, "1000001"),
@@ -199,7 +200,7 @@ def test_what_is_illegal_is_refused_with_its_name_and_range_and_never_with_its_v
         assert told == [f"{name} is not legal. Legal: {BY_NAME[name].legal}."], text
 
 
-@pytest.mark.parametrize("name", REQUIRED)
+@pytest.mark.parametrize("name", KEYS)
 def test_a_missing_secret_is_an_error_that_says_what_it_is_for(name: str) -> None:
     (told,) = faults({key: value for key, value in REQUIRED.items() if key != name})
     assert told == f"{name} is missing: {BY_NAME[name].meaning}. Legal: {BY_NAME[name].legal}."
@@ -210,6 +211,30 @@ def test_a_command_that_serves_no_one_needs_no_secret_but_refuses_a_broken_one()
     assert (config.qr_keys, config.jwt_keys, config.gateway_secrets, config.gateway_url) == ((), (), (), "")
     (told,) = faults({"GATELINE_JWT_KEYS": "k1:short"}, serving=False)
     assert told.startswith("GATELINE_JWT_KEYS is not legal.")
+
+
+def test_a_value_may_stand_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text(f"{SECRET}\n")
+    assert load({**REQUIRED, "GATELINE_GATEWAY_SECRETS": f"file:{file}"}) == load(REQUIRED)
+
+    (told,) = faults({**REQUIRED, "GATELINE_GATEWAY_SECRETS": f"file:{tmp_path / 's3cr3t'}"})
+    assert told == "GATELINE_GATEWAY_SECRETS names a file that cannot be read: No such file or directory."
+    file.write_text("short")
+    (told,) = faults({**REQUIRED, "GATELINE_GATEWAY_SECRETS": f"file:{file}"})
+    assert told.startswith("GATELINE_GATEWAY_SECRETS is not legal.")
+    file.write_bytes(b"\xff")
+    (told,) = faults({**REQUIRED, "GATELINE_GATEWAY_SECRETS": f"file:{file}"})
+    assert told.startswith("GATELINE_GATEWAY_SECRETS is not legal.")
+
+
+def test_who_serves_can_be_paid_in_some_way() -> None:
+    (told,) = faults(KEYS)
+    assert told.startswith("There is no way to be paid")
+    assert load(KEYS, serving=False).gateway_url == ""
+    for name in ("GATELINE_GATEWAY_SECRETS", "GATELINE_GATEWAY_URL"):
+        (told,) = faults({**KEYS, name: REQUIRED[name]})
+        assert told == "GATELINE_GATEWAY_URL and GATELINE_GATEWAY_SECRETS belong together."
 
 
 def test_a_name_of_ours_that_is_unknown_is_an_error_since_it_is_most_likely_misspelt() -> None:
@@ -230,14 +255,12 @@ def test_all_faults_are_told_at_once_one_a_line() -> None:
         "GATELINE_ACK",
         "GATELINE_QR_KEYS",
         "GATELINE_JWT_KEYS",
-        "GATELINE_GATEWAY_SECRETS",
-        "GATELINE_GATEWAY_URL",
         "GATELINE_X",
     ]
 
 
 def test_no_fault_shows_a_value() -> None:
-    marked = {setting.env: f"s3cr3t-{number}!" for number, setting in enumerate(SETTINGS)}
+    marked = {setting.env: f"s3cr3t {number}é" for number, setting in enumerate(SETTINGS)}
     for setting in SETTINGS:
         if setting.field == "data_dir":
             marked[setting.env] = "s3cr3t\x00"
@@ -249,8 +272,7 @@ def test_no_fault_shows_a_value() -> None:
 def test_every_setting_says_what_it_means_and_what_is_legal() -> None:
     for setting in SETTINGS:
         assert setting.meaning and setting.legal, setting.env
-        assert setting.field in Config.__struct_fields__
-    assert {setting.field for setting in SETTINGS} == set(Config.__struct_fields__)
+    assert {setting.field for setting in SERVER_SETTINGS} | {"wechat"} == set(Config.__struct_fields__)
 
 
 @pytest.mark.parametrize(

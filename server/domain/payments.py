@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
@@ -24,13 +24,23 @@ class Channel(enum.Enum):
     WECHAT_H5 = "WECHAT_H5"  # {h5Url}
 
 
+Version = Annotated[str, msgspec.Meta(max_length=64)]
+
+
 class ClientContext(msgspec.Struct, frozen=True, rename="camel"):
     """What the client says of itself; spelled as WeChat spells it. Never proof of anything."""
 
     environment_type: Literal["miniprogram", "wechat", "none"] | None = None
     mini_program_bridge_supported: bool | None = None
-    mini_program_bridge_version: str | None = None
-    shell_version: str | None = None
+    mini_program_bridge_version: Version | None = None
+    shell_version: Version | None = None
+
+
+class Gateway(enum.Enum):
+    """Who takes the money. A buyer may choose where the installation offers both."""
+
+    HOSTED = "hosted"
+    WECHAT = "wechat"
 
 
 class Payer(msgspec.Struct, frozen=True):
@@ -39,6 +49,8 @@ class Payer(msgspec.Struct, frozen=True):
     buyer_id: str
     user_agent: str
     context: ClientContext
+    client_ip: str = ""
+    gateway: Gateway | None = None  # the buyer's choice, if any
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -58,21 +70,26 @@ class PaymentNews(msgspec.Struct, frozen=True, kw_only=True):
     amount_fen: int
     currency: str
     paid_at: datetime
+    out_trade_no: str | None = None  # the payment attempt, where the gateway has such numbers
+    payee_is_us: bool = True  # the money went to our account, by our app
 
 
 class PaymentProvider(Protocol):
-    """The seam: every way of paying is one implementation of these three."""
+    """The seam: every way of paying is one implementation of this."""
 
     def select(self, payer: Payer) -> Channel:
         """The channel for this payer. Raises Refusal when none is allowed; nothing has been made yet then."""
         ...
 
     async def prepare(self, order: Order, channel: Channel, payer: Payer) -> Prepared:
-        """Prepare payment of a payable order. Raises Refusal(GATEWAY_UNAVAILABLE)."""
+        """Prepare payment of a payable order.
+
+        Raises Refusal: GATEWAY_UNAVAILABLE; ORDER_NOT_PAYABLE when the order ended or was paid meanwhile.
+        """
         ...
 
-    async def query(self, order_id: str) -> PaymentNews | None:
-        """Ask the provider. None: it knows of no finished payment. Raises Refusal(GATEWAY_UNAVAILABLE)."""
+    async def query(self, order_id: str) -> list[PaymentNews]:
+        """Ask for finished payments of the order, none or several. Raises Refusal(GATEWAY_UNAVAILABLE)."""
         ...
 
 
@@ -83,6 +100,7 @@ class Settled(enum.Enum):
     REFUND_REQUIRED = "REFUND_REQUIRED"  # the money came for an order that had ended, or was paid already
     PENDING = "PENDING"  # a failed attempt, or no payment yet: the order stays payable
     AMOUNT_MISMATCH = "AMOUNT_MISMATCH"
+    PAYEE_MISMATCH = "PAYEE_MISMATCH"  # paid to another merchant, or by another app than we asked for
     TRANSACTION_CONFLICT = "TRANSACTION_CONFLICT"  # this transaction belongs to another order
 
 
@@ -102,6 +120,8 @@ def judge(order: Order, news: PaymentNews, known: KnownPayment | None) -> Settle
         return Settled.TRANSACTION_CONFLICT
     if not news.success:
         return Settled.PENDING
+    if not news.payee_is_us:
+        return Settled.PAYEE_MISMATCH
     if news.amount_fen != order.total_fen or news.currency != CURRENCY:
         return Settled.AMOUNT_MISMATCH
     if known is not None:

@@ -12,13 +12,13 @@ import msgspec
 from server.domain.errors import ErrorCode, Refusal
 from server.domain.ids import new_order_id
 from server.domain.orders import NewOrder, Order, OrderStatus, WantedLine, draft
-from server.domain.payments import Channel, Payer, PaymentProvider, Prepared, Settled
+from server.domain.payments import Channel, Payer, PaymentProvider, Prepared
 from server.flows.directory import DirectoryFollower
 from server.flows.lookup import OrderLookup
-from server.flows.settle import Settlement
+from server.flows.settle import Settlement, consistent
 from server.hot.stock import HoldAnswer, HoldCode, Stock
 from server.limits import READ_OWN_WRITE_S_MAX
-from server.store import orders, outbox
+from server.store import attempts, orders, outbox
 from server.store.outbox import Kind, Message
 from server.store.pool import Connection, Database
 from server.telemetry import ORDERS
@@ -87,10 +87,17 @@ class Checkout:
         answer = await self._stock.hold(order, drafted.on_sale)
         ORDERS.labels(answer.code.name).inc()
         if answer.code is HoldCode.HELD:
-            return await self._offer(Order.just_made(order), payer)
-        if answer.code is HoldCode.REPLAYED:
-            return await self._offer(await self._replayed(answer.subject, order), payer)
-        raise _refusal(answer, order)
+            made = Order.just_made(order)
+        elif answer.code is HoldCode.REPLAYED:
+            made = await self._replayed(answer.subject, order)
+        else:
+            raise _refusal(answer, order)
+        try:
+            return await self._offer(made, payer)
+        except Refusal as refusal:
+            if refusal.code is not ErrorCode.ORDER_NOT_PAYABLE:
+                raise
+            return Offer(await self._lookup.find(made.order_id), None)  # it ended, or was paid, meanwhile
 
     async def _replayed(self, order_id: str, again: NewOrder) -> Order:
         """The order made under the same key before.
@@ -136,20 +143,15 @@ class Checkout:
 
         Also about one that has ended: the money may have come too late, and the news of it been lost.
 
-        Raises Refusal: GATEWAY_UNAVAILABLE; AMOUNT_MISMATCH and TRANSACTION_CONFLICT when the provider's word
-        contradicts the order.
+        Raises Refusal: GATEWAY_UNAVAILABLE; AMOUNT_MISMATCH, PAYEE_MISMATCH and TRANSACTION_CONFLICT when the
+        provider's word contradicts the order.
         """
         order = await self.of_buyer(buyer_id, order_id)
         if order.status not in _UNPAID or order.total_fen == 0:
             return order
         news = await self._provider.query(order_id)
-        if news is None:
-            return order
-        settled = await self._settlement.settle(news)
-        if settled is Settled.AMOUNT_MISMATCH:
-            raise Refusal(ErrorCode.AMOUNT_MISMATCH)
-        if settled is Settled.TRANSACTION_CONFLICT:
-            raise Refusal(ErrorCode.TRANSACTION_CONFLICT)
+        for settled in [await self._settlement.settle(each) for each in news]:
+            consistent(settled)
         return await self._lookup.find(order_id)
 
     async def cancel(self, buyer_id: str, order_id: str) -> Order:
@@ -166,6 +168,7 @@ class Checkout:
             if order.status is not OrderStatus.PENDING_PAYMENT:
                 raise Refusal(ErrorCode.ORDER_NOT_CANCELLABLE, status=order.status.value)
             await orders.end(connection, order_id, OrderStatus.CANCELLED, self._now())
+            await attempts.begin_closing_of(connection, [order_id])
             await outbox.send(connection, [Message(Kind.RELEASE, order_id, order.units())])
             return msgspec.structs.replace(order, status=OrderStatus.CANCELLED)
 
@@ -176,7 +179,11 @@ class Checkout:
             return Offer(await self._issued(order), _FREE)
         if not order.payable(self._now()):
             return Offer(order, None)
-        return Offer(order, await self._provider.prepare(order, self._provider.select(payer), payer))
+        try:
+            return Offer(order, await self._provider.prepare(order, self._provider.select(payer), payer))
+        except Refusal as refusal:
+            refusal.detail["order_id"] = order.order_id  # which stays payable, by POST /orders/{id}/pay
+            raise
 
     async def _issued(self, order: Order) -> Order:
         """A free order is issued by the flusher that records it: wait for that, a bounded time."""

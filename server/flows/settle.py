@@ -7,7 +7,7 @@ the tickets and writes what Redis is to be told; a repeat finds the first result
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Literal, cast
 
 from server.domain.errors import ErrorCode, Refusal
 from server.domain.ids import new_ticket_code
@@ -15,17 +15,31 @@ from server.domain.orders import Order, OrderStatus
 from server.domain.payments import CURRENCY, PaymentNews, Settled, judge
 from server.domain.tickets import issue
 from server.flows.lookup import OrderLookup
-from server.store import orders, outbox, payments, tickets
+from server.store import attempts, orders, outbox, payments, tickets
 from server.store.outbox import Kind, Message
 from server.store.pool import Connection
 from server.telemetry import SETTLEMENTS, TICKETS_ISSUED, alert
 
 FREE_GATEWAY: Final = "free"
+Result = Literal["PAID", "PENDING", "REFUND_REQUIRED"]
 _ALERTS: Final = {
     Settled.REFUND_REQUIRED: "REFUND_REQUIRED",
     Settled.AMOUNT_MISMATCH: "PAYMENT_AMOUNT_MISMATCH",
+    Settled.PAYEE_MISMATCH: "PAYMENT_PAYEE_MISMATCH",
     Settled.TRANSACTION_CONFLICT: "PAYMENT_TRANSACTION_CONFLICT",
 }
+_CONTRADICTIONS: Final = {
+    Settled.AMOUNT_MISMATCH: ErrorCode.AMOUNT_MISMATCH,
+    Settled.PAYEE_MISMATCH: ErrorCode.PAYEE_MISMATCH,
+    Settled.TRANSACTION_CONFLICT: ErrorCode.TRANSACTION_CONFLICT,
+}
+
+
+def consistent(settled: Settled) -> Result:
+    """What became of the payment. Raises Refusal when what the gateway says cannot be true of this order."""
+    if settled in _CONTRADICTIONS:
+        raise Refusal(_CONTRADICTIONS[settled])
+    return cast(Result, settled.value)
 
 
 class Settlement:
@@ -73,6 +87,8 @@ async def settle_locked(connection: Connection, order: Order, news: PaymentNews)
     settled = judge(order, news, known)
     if settled not in (Settled.PAID, Settled.REFUND_REQUIRED):
         return settled, False
+    if news.out_trade_no is not None:
+        await attempts.paid(connection, news.out_trade_no)
     if known is not None:
         return settled, True
     if not await payments.insert(connection, news, applied=settled is Settled.PAID):
@@ -103,6 +119,7 @@ async def settle_free(connection: Connection, order: Order) -> None:
 async def _issue(connection: Connection, order: Order, now: datetime) -> None:
     issued = issue(order, now, new_ticket_code)
     await orders.end(connection, order.order_id, OrderStatus.PAID, now)
+    await attempts.begin_closing_of(connection, [order.order_id])  # so that it is not paid a second time
     await tickets.insert(connection, issued)
     await outbox.send(
         connection,

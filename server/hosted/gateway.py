@@ -17,11 +17,11 @@ import msgspec
 
 from server.domain.errors import ErrorCode, Refusal
 from server.domain.orders import Order
-from server.domain.payments import CURRENCY, Channel, Payer, PaymentNews, Prepared
+from server.domain.payments import CURRENCY, Channel, Gateway, Payer, PaymentNews, Prepared
 from server.hosted import signing
 from server.limits import BODY_BYTES_MAX, GATEWAY_CALL_S_MAX, PAYMENT_FEN_MAX
 
-GATEWAY: Final = "hosted"
+GATEWAY: Final = Gateway.HOSTED.value
 _YEAR_MIN: Final = 2000
 _YEAR_MAX: Final = 9998
 
@@ -94,8 +94,8 @@ class HostedGateway:
         signature = signing.digest(self._secrets[0], "pay", asked.encode())
         return Prepared(channel, {"payUrl": f"{self._url}/pay?{asked}&signature={signature}"})
 
-    async def query(self, order_id: str) -> PaymentNews | None:
-        """Ask for the order's payment; None: the gateway knows of no finished one."""
+    async def query(self, order_id: str) -> list[PaymentNews]:
+        """Ask for the order's payment; none: the gateway knows of no finished one."""
         path = f"/transactions/{order_id}"
         signed = signing.headers(self._secrets, path.encode(), int(self._now()))
         try:
@@ -107,7 +107,7 @@ class HostedGateway:
             ) as answer:
                 raw = await _body(answer)
                 if answer.status == 404:
-                    return None
+                    return []
                 if answer.status != 200 or not signing.holds(
                     self._secrets, answer.headers, raw, int(self._now())
                 ):
@@ -117,7 +117,7 @@ class HostedGateway:
             raise Refusal(ErrorCode.GATEWAY_UNAVAILABLE) from fault
         if news.order_id != order_id:  # the signature does not say what was asked
             raise Refusal(ErrorCode.GATEWAY_UNAVAILABLE)
-        return news
+        return [news]
 
 
 async def _body(answer: aiohttp.ClientResponse) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from server.limits import EXPIRE_BATCH_MAX
-from server.store import orders, outbox
+from server.store import attempts, orders, outbox
 from server.store.outbox import Kind, Message
 from server.store.pool import Database
 from server.telemetry import ORDERS
@@ -20,6 +20,7 @@ async def expire(db: Database) -> int:
     async with db.transaction() as connection:
         ended = await orders.expire(connection, datetime.now(UTC), EXPIRE_BATCH_MAX)
         if ended:
+            await attempts.begin_closing_of(connection, [order.order_id for order in ended])
             await outbox.send(
                 connection, [Message(Kind.RELEASE, order.order_id, order.units()) for order in ended]
             )

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from server.domain.errors import Refusal
-from server.domain.payments import PaymentProvider
+from server.flows.payment import Payments
 from server.flows.publish import Publisher
 from server.flows.settle import Settlement
 from server.jobs.expire import expire
@@ -18,6 +18,7 @@ from server.jobs.flusher import Flusher
 from server.jobs.reconcile import reconcile
 from server.jobs.rehydrate import Rehydration
 from server.limits import (
+    CLOSE_POLL_S,
     EXPIRE_POLL_S,
     GUARD_POLL_S,
     OUTBOX_POLL_S,
@@ -42,7 +43,7 @@ class Jobs:
         flusher: Flusher,
         publisher: Publisher,
         rehydration: Rehydration,
-        provider: PaymentProvider,
+        provider: Payments,
         settlement: Settlement,
         streams: list[str],
     ) -> None:
@@ -62,6 +63,7 @@ class Jobs:
             self._forever("outbox", self._publish, 0.0),
             self._forever("expire", self._expire, EXPIRE_POLL_S),
             self._forever("reconcile", self._reconcile, RECONCILE_POLL_S),
+            self._forever("close", self._close, CLOSE_POLL_S),
             *(self._forever("flusher", self._flush(stream), 0.0) for stream in self._streams),
         ]
         loops = [asyncio.create_task(step) for step in steps]
@@ -142,6 +144,10 @@ class Jobs:
 
     async def _reconcile(self) -> None:
         while await reconcile(self._db, self._provider, self._settlement):
+            pass
+
+    async def _close(self) -> None:
+        while await self._provider.close_ended():
             pass
 
 

@@ -31,6 +31,6 @@ async def reconcile(db: Database, provider: PaymentProvider, settlement: Settlem
                 raise
             continue
         failed_in_a_row = 0
-        if news is not None:
-            await settlement.settle(news)
+        for each in news:
+            await settlement.settle(each)
     return len(claimed)

@@ -11,10 +11,12 @@ from server.config import Config
 from server.flows.admit import Admission
 from server.flows.checkout import Checkout
 from server.flows.directory import DirectoryFollower
+from server.flows.identity import WeChatDoor
 from server.flows.settle import Settlement
 from server.flows.shop import Shop
 from server.flows.staff import StaffDoor
 from server.flows.wallet import Wallet
+from server.flows.wechat_news import WeChatNews
 from server.hot.backlog import Backlog
 from server.store.pool import Database
 from server.web.auth import Tokens
@@ -33,3 +35,6 @@ DATABASE: Final = web.AppKey("database", Database)
 REPORTS_DATABASE: Final = web.AppKey("reports_database", Database)
 METRICS: Final[web.AppKey[Path | None]] = web.AppKey("metrics")  # None: this process alone
 OPENAPI: Final = web.AppKey("openapi", bytes)  # the document, encoded once
+# Only where there is a merchant:
+WECHAT_DOOR: Final = web.AppKey("wechat_door", WeChatDoor)
+WECHAT_NEWS: Final = web.AppKey("wechat_news", WeChatNews)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -10,7 +12,7 @@ from aiohttp import web
 from server.domain.errors import ErrorCode, Refusal
 from server.domain.ids import ORDER_ID_CHARS
 from server.domain.orders import Order, WantedLine
-from server.domain.payments import ClientContext, Payer
+from server.domain.payments import ClientContext, Gateway, Payer
 from server.flows.checkout import Offer
 from server.limits import (
     IDEMPOTENCY_KEY_CHARS_MAX,
@@ -82,12 +84,14 @@ class OrderRequest(msgspec.Struct, frozen=True):
 
     items: Annotated[list[OrderItem], msgspec.Meta(min_length=1, max_length=ORDER_LINES_MAX)]
     clientContext: ClientContext = ClientContext()
+    gateway: Literal["hosted", "wechat"] | None = None
 
 
 class PayRequest(msgspec.Struct, frozen=True):
     """What the client can do now; an absent body is an empty one."""
 
     clientContext: ClientContext = ClientContext()
+    gateway: Literal["hosted", "wechat"] | None = None
 
 
 class OfferAnswer(msgspec.Struct, frozen=True):
@@ -177,13 +181,13 @@ async def create_order(request: web.Request, caller: Caller, body: OrderRequest)
         raise Refusal(ErrorCode.IDEMPOTENCY_KEY_INVALID)
     request.app[appkeys.BACKLOG].admit()
     wanted = [WantedLine(item.product_id, item.qty) for item in body.items]
-    payer = _payer(request, caller, body.clientContext)
+    payer = _payer(request, caller, body)
     return _offer(await request.app[appkeys.CHECKOUT].create(payer, key, wanted))
 
 
 async def pay_order(request: web.Request, caller: Caller, body: PayRequest) -> OfferAnswer:
     """Resume payment: a fresh channel and payload."""
-    payer = _payer(request, caller, body.clientContext)
+    payer = _payer(request, caller, body)
     return _offer(await request.app[appkeys.CHECKOUT].resume(payer, order_id(request)))
 
 
@@ -209,8 +213,23 @@ async def my_orders(request: web.Request, caller: Caller, body: OrdersQuery) -> 
     return OrdersAnswer([_order(order) for order in page], last)
 
 
-def _payer(request: web.Request, caller: Caller, context: ClientContext) -> Payer:
-    return Payer(caller.subject, request.headers.get("User-Agent", ""), context)
+def _payer(request: web.Request, caller: Caller, body: OrderRequest | PayRequest) -> Payer:
+    return Payer(
+        caller.subject,
+        request.headers.get("User-Agent", ""),
+        body.clientContext,
+        _client_ip(request),
+        None if body.gateway is None else Gateway(body.gateway),
+    )
+
+
+def _client_ip(request: web.Request) -> str:
+    """The client's address as our proxy wrote it, where there is one; else the connection's own."""
+    told = request.headers.getall(request.app[appkeys.CONFIG].client_ip_header or "-", ())
+    for text in (told[-1].rpartition(",")[2].strip() if told else "", request.remote or ""):
+        with suppress(ValueError):
+            return str(ip_address(text))
+    return ""
 
 
 def _offer(offer: Offer) -> OfferAnswer:

@@ -37,6 +37,10 @@ class ErrorBody(msgspec.Struct, frozen=True):
     available: int | msgspec.UnsetType = msgspec.UNSET
     status: str | msgspec.UnsetType = msgspec.UNSET
     scan_id: str | msgspec.UnsetType = msgspec.UNSET
+    order_id: str | msgspec.UnsetType = msgspec.UNSET
+    channel: str | msgspec.UnsetType = msgspec.UNSET
+    requiresUpgrade: bool | msgspec.UnsetType = msgspec.UNSET
+    minBridgeVersion: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def example(code: ErrorCode) -> dict[str, Any]:

@@ -27,6 +27,10 @@ WORDS: Final[dict[str, Word]] = {
     ),
     "X-Signature": Word("`v1=` and the hex HMAC-SHA256, with the shared secret, of timestamp, dot and raw body."),
     "X-Signature-Timestamp": Word("Unix seconds; not more than 300 away from our clock.", "1795334400"),
+    "Wechatpay-Timestamp": Word("Unix seconds; less than 300 away from our clock.", "1795334400"),
+    "Wechatpay-Nonce": Word("Random; signed with the rest.", "5K8264ILTKCH16CQ2502SI8ZNMTM67VS"),
+    "Wechatpay-Signature": Word("Base64 of RSA-SHA256 over timestamp, nonce and raw body, each with its newline."),
+    "Wechatpay-Serial": Word("Which key signed: its id, or its certificate's serial.", "PUB_KEY_ID_01"),
     "ErrorBody.code": Word("What went wrong; stable, to be branched on.", "SOLD_OUT"),
     "message": Word("The same for a developer; not for end users, and not stable.", "Not enough units are left."),
     "request_id": Word("As in the header X-Request-Id: finds it in the log.", "30b864b50118440daf85fd2535d4fdc7"),
@@ -36,6 +40,12 @@ WORDS: Final[dict[str, Word]] = {
         "With ORDER_NOT_PAYABLE and ORDER_NOT_CANCELLABLE: the status of the order.", "EXPIRED"
     ),
     "ErrorBody.scan_id": Word("With every refusal of a scan: what its retry has to carry.", "7d0c1e7a5e0b4c0e"),
+    "ErrorBody.order_id": Word(
+        "With a refusal to prepare a payment: the order, which stays payable.", "01M80SGKBGSXSMW7DY6QHGA1GT"
+    ),
+    "ErrorBody.channel": Word("With CHANNEL_NOT_OFFERED: the channel that would be needed.", "WECHAT_JSAPI"),
+    "requiresUpgrade": Word("With MINI_PROGRAM_BRIDGE_REQUIRED: the Mini Program around the page must be newer.", True),
+    "minBridgeVersion": Word("With MINI_PROGRAM_BRIDGE_REQUIRED: the oldest bridge that can pay.", "1.2.0"),
     # --- the catalog
     "products": Word("Every product, by its id."),
     "id": Word("Of the product.", 1),
@@ -56,6 +66,8 @@ WORDS: Final[dict[str, Word]] = {
     "token": Word("To be sent as `Authorization: Bearer <token>`."),
     "buyer_id": Word("Whom the token names.", "demo:demo"),
     "expires_in_s": Word("Seconds for which the token is good.", 7_200),
+    "WeChatLogin.code": Word("Of `wx.login`, or of the authorisation page: good once, for 5 minutes.", "0a1B2c3D4e5F"),
+    "WeChatLogin.environment": Word("Where the code was made: it decides which app it belongs to.", "miniprogram"),
     "username": Word("Of the account.", "gina"),
     "password": Word("Of the account."),
     "operator_token": Word("To be sent as `Authorization: Bearer <token>`; its kind follows from the account's role."),
@@ -78,16 +90,31 @@ WORDS: Final[dict[str, Word]] = {
     "total_fen": Word("Of the whole order, in fen.", 25_600),
     "created_at": Word("When the order was made.", _TIME),
     "expires_at": Word("When an unpaid order ends and its units are free again.", _TIME),
-    "channel": Word("How to launch the payment; null: there is nothing to pay any more.", "HOSTED"),
+    "channel": Word("How to launch the payment; null: there is nothing to pay any more.", "WECHAT_NATIVE"),
     "payPayload": Word(
-        "What the channel needs: `{payUrl}` for HOSTED, `{}` for FREE.", {"payUrl": "https://pay.example/pay?order_id=…"}
+        "What the channel needs. MINIPROGRAM_BRIDGE: `{appId, timeStamp, nonceStr, package, signType, paySign, "
+        "orderNo}`, for `wx.requestPayment`. WECHAT_JSAPI: the same without orderNo, for `getBrandWCPayRequest`. "
+        "WECHAT_NATIVE: `{codeUrl, qrImage}`. WECHAT_H5: `{h5Url}`. HOSTED: `{payUrl}`. FREE: `{}`.",
+        {"codeUrl": "weixin://wxpay/bizpayurl?pr=p4lpSuKzz", "qrImage": "data:image/svg+xml,…"},
     ),
+    "OrderRequest.gateway": Word("Who is to take the money, where both are offered; null: WeChat Pay first."),
+    "PayRequest.gateway": Word("Who is to take the money, where both are offered; null: WeChat Pay first."),
     "gateway": Word("Who took the money.", "hosted"),
     "gateway_txn_id": Word("The gateway's name for the transaction: told once or often, it counts once.", "txn-1"),
     "Notification.status": Word("FAILED: the order stays payable.", "SUCCESS"),
     "amount_fen": Word("What was paid, in fen: to be the order's total.", 25_600),
     "currency": Word("ISO 4217: to be CNY.", "CNY"),
     "paid_at": Word("When it was paid, says the gateway.", _TIME),
+    "Envelope.id": Word("Of the notification.", "EV-2018022511223320873"),
+    "event_type": Word("TRANSACTION.SUCCESS; others are passed over.", "TRANSACTION.SUCCESS"),
+    "resource": Word("What was paid, sealed."),
+    "algorithm": Word("How it is sealed.", "AEAD_AES_256_GCM"),
+    "ciphertext": Word("Base64 of the sealed transaction and its tag."),
+    "nonce": Word("Twelve characters.", "fdasflkja484"),
+    "associated_data": Word("Sealed with it, not secret.", "transaction"),
+    "original_type": Word("What is sealed.", "transaction"),
+    "WeChatNotifyAnswer.code": Word("Taken.", "SUCCESS"),
+    "WeChatNotifyAnswer.message": Word("What became of it; for people.", "PAID"),
     "NotifyAnswer.result": Word(
         "PAID: by this transaction. REFUND_REQUIRED: the order had ended, or was paid already. PENDING: not paid.",
         "PAID",
@@ -156,6 +183,7 @@ WORDS: Final[dict[str, Word]] = {
     "stream_entries": Word("Decisions not yet in Postgres, of the longest stream.", 4),
     "outbox_waiting": Word("Messages that Redis has not been told yet; null: unknown.", 0),
     "dead_letters": Word("Decisions that Postgres refused; null: unknown.", 0),
+    "wechat_certificate_ends_at": Word("The first end of a certificate for WeChat Pay; null: there is none.", _TIME),
 }  # fmt: skip
 
 

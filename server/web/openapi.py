@@ -41,6 +41,7 @@ _TAGS: Final = {
     "gate": "What gate staff may ask: to log in, where they can work, and whether a ticket passes.",
     "reports": "What analysts may ask.",
     "webhooks": "What payment gateways tell.",
+    "wechat": "Logging in by WeChat, and what WeChat Pay tells.",
     "ops": "What those who run the service ask.",
 }
 _KINDS: Final = {
@@ -67,6 +68,14 @@ _HEADERS: Final = {
     "Idempotency-Key": "^[A-Za-z0-9._:-]{1,64}$",
     "X-Signature-Timestamp": "^[0-9]{1,12}$",
     "X-Signature": "^v1=[0-9a-f]{64}$",
+    "Wechatpay-Timestamp": "^[0-9]{1,12}$",
+    "Wechatpay-Nonce": "^[!-~]{1,1024}$",
+    "Wechatpay-Signature": "^[A-Za-z0-9+/]+={0,2}$",
+    "Wechatpay-Serial": "^[0-9A-Za-z_]{1,128}$",
+}
+_SIGNED_BY: Final = {
+    Access.GATEWAY: ("X-Signature-Timestamp", "X-Signature"),
+    Access.WECHAT: ("Wechatpay-Timestamp", "Wechatpay-Nonce", "Wechatpay-Signature", "Wechatpay-Serial"),
 }
 _TOKEN_ERRORS: Final = (
     ErrorCode.TOKEN_REQUIRED,
@@ -140,11 +149,9 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         parameters.append(_parameter("path", name, {"type": "string", "pattern": pattern}, spelled=spelled))
     if route.query is not None:
         parameters += [_parameter("query", name, schema) for name, schema in query(route.query).items()]
-    headers = []
+    headers = _SIGNED_BY.get(route.access, ())
     if ErrorCode.IDEMPOTENCY_KEY_REQUIRED in route.errors:
-        headers = ["Idempotency-Key"]
-    if route.access is Access.GATEWAY:
-        headers = ["X-Signature-Timestamp", "X-Signature"]
+        headers = ("Idempotency-Key",)
     parameters += [
         _parameter("header", name, {"type": "string", "pattern": _HEADERS[name]}) for name in headers
     ]
@@ -233,7 +240,7 @@ def _errors(route: Route) -> list[ErrorCode]:
         errors += _TOKEN_ERRORS
     if route.access in _STAFF:
         errors += [ErrorCode.OPERATOR_DISABLED, ErrorCode.POSTGRES_UNAVAILABLE]
-    if route.access is Access.GATEWAY:
+    if route.access in _SIGNED_BY:
         errors.append(ErrorCode.SIGNATURE_INVALID)
     if route.body is not None:
         errors.append(ErrorCode.UNSUPPORTED_MEDIA_TYPE)

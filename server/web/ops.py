@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Final, Literal
 
@@ -11,9 +12,11 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from server.domain.errors import ErrorCode, Refusal
+from server.limits import CERTIFICATE_ENDS_S
 from server.store import outbox, redemptions
 from server.telemetry import OUTBOX_WAITING, render_metrics
 from server.web import appkeys
+from server.web.body import Time
 
 FLUSHER_LATE_S = 5.0  # normally under 0.1 s: past this nobody flushes, or Postgres is away
 OUTBOX_LATE_S = 5.0  # normally under 0.1 s: past this nobody publishes
@@ -51,6 +54,7 @@ class Readiness(msgspec.Struct, frozen=True):
     stream_entries: int
     outbox_waiting: int | None
     dead_letters: int | None
+    wechat_certificate_ends_at: Time | None
 
 
 async def healthz(request: web.Request, caller: None, body: None) -> Health:
@@ -84,6 +88,12 @@ async def readyz(request: web.Request, caller: None, body: None) -> web.Response
             minor.append("DEAD_LETTERS")
     except Refusal as refusal:
         minor.append(refusal.code.name)
+    wechat = request.app[appkeys.CONFIG].wechat
+    certificate_ends_at = min(wechat.certificates_end().values()) if wechat else None
+    if certificate_ends_at is not None:
+        left_s = certificate_ends_at.timestamp() - time.time()
+        if left_s < CERTIFICATE_ENDS_S:
+            minor.append("WECHAT_CERTIFICATE_ENDS" if left_s > 0 else "WECHAT_CERTIFICATE_ENDED")
     answer = Readiness(
         "unready" if fatal else "degraded" if minor else "ready",
         fatal + minor,
@@ -91,6 +101,7 @@ async def readyz(request: web.Request, caller: None, body: None) -> web.Response
         seen.entries,
         waiting,
         letters,
+        certificate_ends_at,
     )
     return web.Response(
         status=503 if fatal else 200, body=msgspec.json.encode(answer), content_type="application/json"

@@ -14,7 +14,8 @@ import msgspec
 
 from server.domain.errors import ErrorCode as E
 from server.hosted.gateway import Notification
-from server.web import buyer, gate, ops, reports, tickets, webhooks
+from server.web import buyer, gate, ops, reports, tickets, webhooks, wechat
+from server.wechat.sealed import Envelope
 
 
 class Access(enum.Enum):
@@ -26,6 +27,7 @@ class Access(enum.Enum):
     OWNER_OR_OPERATOR = "owner or operator"
     ANALYST = "analyst"
     GATEWAY = "gateway"  # no token: the body is signed
+    WECHAT = "WeChat Pay"  # the same, in WeChat's way
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,12 +47,17 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     status: int = 200
     errors: tuple[E, ...] = ()
     demo_only: bool = False
+    wechat_only: bool = False  # exists only where there is a merchant at WeChat Pay
 
 
 _RECORD: Final = (E.POSTGRES_UNAVAILABLE,)
 _GATE: Final = (E.OVERLOADED, E.BACKLOG_FULL, E.GATE_CLOSED, E.REDIS_UNAVAILABLE, E.NOT_ACKNOWLEDGED)
-_PAY: Final = (E.ORDER_NOT_FOUND, E.GATEWAY_UNAVAILABLE, E.REDIS_UNAVAILABLE, *_RECORD)
-_MISMATCH: Final = (E.AMOUNT_MISMATCH, E.TRANSACTION_CONFLICT, E.NOT_RECORDED_YET)
+_ASK: Final = (E.ORDER_NOT_FOUND, E.GATEWAY_UNAVAILABLE, E.REDIS_UNAVAILABLE, *_RECORD)
+_MISMATCH: Final = (E.AMOUNT_MISMATCH, E.PAYEE_MISMATCH, E.TRANSACTION_CONFLICT, E.NOT_RECORDED_YET)
+_PAY: Final = (
+    E.MINI_PROGRAM_BRIDGE_REQUIRED, E.GATEWAY_NOT_OFFERED, E.CHANNEL_NOT_OFFERED, E.WECHAT_OPENID_REQUIRED,
+    E.PAYMENT_SUPERSEDED, E.PAYMENT_REJECTED, *_MISMATCH, *_ASK,
+)  # fmt: skip
 _TOKEN: Final = (E.QR_MALFORMED, E.QR_TAMPERED, E.QR_EXPIRED, E.QR_UNKNOWN_KEY)
 
 ROUTES: Final[tuple[Route, ...]] = (
@@ -61,6 +68,14 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         method="POST", path="/auth/demo/login", handler=buyer.demo_login, body=buyer.DemoLogin, body_required=False,
         answer=buyer.BuyerToken, demo_only=True,
+    ),
+    Route(
+        method="POST", path="/auth/wechat/login", handler=wechat.wechat_login, body=wechat.WeChatLogin,
+        answer=buyer.BuyerToken,
+        errors=(
+            E.WECHAT_CODE_INVALID, E.WECHAT_LOGIN_REFUSED, E.WECHAT_UNAVAILABLE, E.CHANNEL_NOT_OFFERED, *_RECORD,
+        ),
+        wechat_only=True,
     ),
     Route(
         method="POST", path="/orders", handler=buyer.create_order, access=Access.BUYER, body=buyer.OrderRequest,
@@ -81,7 +96,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="POST", path="/orders/{order_id}/query", handler=buyer.query_order, access=Access.BUYER,
-        answer=buyer.OrderAnswer, errors=(*_MISMATCH, *_PAY),
+        answer=buyer.OrderAnswer, errors=(*_MISMATCH, *_ASK),
     ),
     Route(
         method="POST", path="/orders/{order_id}/cancel", handler=buyer.cancel_order, access=Access.BUYER,
@@ -100,6 +115,14 @@ ROUTES: Final[tuple[Route, ...]] = (
         method="POST", path="/payments/notify", handler=webhooks.notify, access=Access.GATEWAY,
         signed_body=Notification, answer=webhooks.NotifyAnswer,
         errors=(E.ORDER_NOT_FOUND, E.REDIS_UNAVAILABLE, *_MISMATCH, *_RECORD),
+    ),
+    Route(
+        method="POST", path="/payments/wechat/notify", handler=wechat.wechat_notify, access=Access.WECHAT,
+        signed_body=Envelope, answer=wechat.WeChatNotifyAnswer,
+        errors=(
+            E.ORDER_NOT_FOUND, E.NOTIFICATION_UNREADABLE, E.NOT_RECORDED_YET, E.REDIS_UNAVAILABLE, *_RECORD,
+        ),
+        wechat_only=True,
     ),
     Route(
         method="POST", path="/qr/decrypt", handler=gate.decrypt, access=Access.OPERATOR, body=gate.DecryptRequest,

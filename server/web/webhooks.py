@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Literal
 
 import msgspec
 from aiohttp import web
 
 from server.domain.errors import ErrorCode, Refusal
-from server.domain.payments import Settled
+from server.flows.settle import Result, consistent
 from server.hosted import signing
 from server.hosted.gateway import Notification
 from server.telemetry import SETTLEMENTS
@@ -22,7 +21,7 @@ class NotifyAnswer(msgspec.Struct, frozen=True):
 
     order_id: str
     gateway_txn_id: str
-    result: Literal["PAID", "PENDING", "REFUND_REQUIRED"]
+    result: Result
 
 
 async def notify(request: web.Request, caller: None, body: None) -> NotifyAnswer:
@@ -34,8 +33,4 @@ async def notify(request: web.Request, caller: None, body: None) -> NotifyAnswer
         raise Refusal(ErrorCode.SIGNATURE_INVALID)
     notification = decode(raw, Notification)
     settled = await request.app[appkeys.SETTLEMENT].settle(notification.news())
-    if settled is Settled.AMOUNT_MISMATCH:
-        raise Refusal(ErrorCode.AMOUNT_MISMATCH)
-    if settled is Settled.TRANSACTION_CONFLICT:
-        raise Refusal(ErrorCode.TRANSACTION_CONFLICT)
-    return NotifyAnswer(notification.order_id, notification.gateway_txn_id, settled.value)
+    return NotifyAnswer(notification.order_id, notification.gateway_txn_id, consistent(settled))

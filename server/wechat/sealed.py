@@ -17,12 +17,13 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from server.domain.payments import CURRENCY
-from server.limits import BODY_BYTES_MAX, PAYMENT_FEN_MAX
+from server.limits import PAYMENT_FEN_MAX
 
 ALGORITHM: Final = "AEAD_AES_256_GCM"
 SETTLING_EVENT: Final = "TRANSACTION.SUCCESS"
 KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
+_CIPHERTEXT_CHARS_MAX: Final = 16_384  # that of a payment is about 1,000
 _YEAR_MIN: Final = 2000
 _YEAR_MAX: Final = 9998
 
@@ -38,7 +39,7 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     """The sealed part: base64 of ciphertext and tag, and what opens it but for the key."""
 
     algorithm: Annotated[str, msgspec.Meta(max_length=32)]
-    ciphertext: Annotated[str, msgspec.Meta(max_length=BODY_BYTES_MAX)]
+    ciphertext: Annotated[str, msgspec.Meta(max_length=_CIPHERTEXT_CHARS_MAX)]
     nonce: Annotated[str, msgspec.Meta(max_length=16)]
     associated_data: Annotated[str, msgspec.Meta(max_length=64)] | None = None
     original_type: Annotated[str, msgspec.Meta(max_length=32)] = "transaction"
@@ -104,31 +105,19 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"`success_time` must be from {_YEAR_MIN} to {_YEAR_MAX}")
 
 
-class _Kind(msgspec.Struct):
-    """The first look at a notification: events of other kinds may be shaped otherwise."""
-
-    event_type: Annotated[str, msgspec.Meta(max_length=64)]
-
-
-_kind: Final = msgspec.json.Decoder(_Kind)
-_envelope: Final = msgspec.json.Decoder(Envelope)
 _transaction: Final = msgspec.json.Decoder(Transaction)
 
 
-def open_notification(raw: bytes, api_v3_key: bytes) -> Transaction | None:
+def open_notification(envelope: Envelope, api_v3_key: bytes) -> Transaction | None:
     """The transaction that a notification tells of; None: an event of another kind, not ours to settle.
 
     The caller has verified the signature. Raises Unreadable; ValueError for a key that is none.
     """
-    try:
-        if _kind.decode(raw).event_type != SETTLING_EVENT:
-            return None
-        resource = _envelope.decode(raw).resource
-    except NOT_JSON:
-        raise Unreadable("not a notification") from None
-    if resource.original_type != "transaction":
+    if envelope.event_type != SETTLING_EVENT:
+        return None
+    if envelope.resource.original_type != "transaction":
         raise Unreadable("not of a transaction")
-    return read_transaction(unseal(api_v3_key, resource))
+    return read_transaction(unseal(api_v3_key, envelope.resource))
 
 
 def read_transaction(plain: bytes) -> Transaction:

@@ -17,7 +17,7 @@ def row(setting: Setting) -> str:
 
 
 def test_the_table_of_the_configuration_has_every_setting_as_it_is() -> None:
-    table = re.findall(r"^\| `[A-Z_]+` \|.*$", README, re.MULTILINE)
+    table = re.findall(r"^\| `[A-Z0-9_]+` \|.*$", README, re.MULTILINE)
 
     assert table == [row(setting) for setting in SETTINGS]
 

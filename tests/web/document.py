@@ -36,7 +36,7 @@ def plain(schema: Any) -> Any:
     if isinstance(converted.get("pattern"), str):  # ECMA 262: `$` is the very end, not before a last newline
         converted["pattern"] = re.sub(r"\$$", r"\\Z", converted["pattern"])
     if schema.get("nullable"):
-        return {"anyOf": [converted, {"type": "null"}]} if "enum" not in converted else converted
+        return {"anyOf": [converted, {"type": "null"}]}
     return converted
 
 

@@ -21,6 +21,8 @@ from multidict import CIMultiDict
 from redis.asyncio import Redis
 from yarl import URL
 
+from server.dev import wechat_seals
+from server.dev.wechat import WeChat
 from server.hosted import signing
 from server.web.routes import ROUTES, Access, Route
 from tests.road import PASSWORD, Answer, Road
@@ -29,13 +31,15 @@ KINDS = ("nobody", "buyer", "gate", "analyst")
 MAY_CALL = {
     Access.ALL: frozenset(KINDS),
     Access.GATEWAY: frozenset(KINDS),  # whoever signs; a token changes nothing
+    Access.WECHAT: frozenset(KINDS),
     Access.BUYER: frozenset({"buyer"}),
     Access.OPERATOR: frozenset({"gate"}),
     Access.OWNER_OR_OPERATOR: frozenset({"buyer", "gate"}),
     Access.ANALYST: frozenset({"analyst"}),
 }
-SECURED = [route for route in ROUTES if route.access not in (Access.ALL, Access.GATEWAY)]
-WITH_BODY = [route for route in ROUTES if route.body is not None or route.access is Access.GATEWAY]
+SIGNED = [route for route in ROUTES if route.signed_body is not None]
+SECURED = [route for route in ROUTES if route.access is not Access.ALL and route not in SIGNED]
+WITH_BODY = [route for route in ROUTES if route.body is not None or route in SIGNED]
 WITH_PLACE = [route for route in ROUTES if "{" in route.path]
 WITH_QUERY = [route for route in ROUTES if route.query is not None]
 
@@ -57,8 +61,9 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 class Stage:
     """The server, who is about, and what they hold. `ann` owns the order and the ticket, `bob` owns others."""
 
-    def __init__(self, road: Road, redis: Redis, pg: asyncpg.Connection[Any]) -> None:
+    def __init__(self, road: Road, redis: Redis, pg: asyncpg.Connection[Any], wechat: WeChat) -> None:
         self.road = road
+        self.wechat = wechat
         self.product = 0
         self.order_id = self.ticket = ""  # ann's: the order waits for payment
         self.bobs_order_id = self.bobs_ticket = ""
@@ -104,23 +109,60 @@ class Stage:
             headers["Content-Type"] = "application/json"
         if route.path == "/orders" and route.method == "POST":
             headers["Idempotency-Key"] = uuid4().hex
-        if route.access is Access.GATEWAY:
-            headers |= self.signed(body or b"")
+        headers |= self.signed(route, body or b"")
         path = route.path.format(order_id=self.order_id, code=self.ticket)
         return Ask(method=route.method, path=path, headers=headers, body=body)
 
-    def signed(self, body: bytes, at_s: int | None = None) -> dict[str, str]:
-        """The headers by which the gateway signs these bytes, by default now."""
+    def signed(self, route: Route, body: bytes, at_s: int | None = None) -> dict[str, str]:
+        """The headers by which the gateway of this route signs these bytes, by default now; none where none does."""
         now = int(time.time()) if at_s is None else at_s
-        return signing.headers(self.road.config.gateway_secrets, body, now)
+        if route.access is Access.WECHAT:
+            keys = self.wechat.keys
+            return wechat_seals.signed(keys, keys.public_key_id, body, now)
+        if route.access is Access.GATEWAY:
+            return signing.headers(self.road.config.gateway_secrets, body, now)
+        return {}
+
+    def sealed(self, **changes: Any) -> bytes:
+        """A notification of WeChat's: by default of a payment under a number that we never took."""
+        transaction = {
+            "appid": self.wechat.keys.appid,
+            "mchid": self.wechat.keys.mchid,
+            "out_trade_no": f"nobody-{uuid4().hex[:20]}",
+            "transaction_id": uuid4().hex[:28],
+            "trade_type": "NATIVE",
+            "trade_state": "SUCCESS",
+            "success_time": "2026-11-22T16:00:00+08:00",
+            "amount": {"total": 1000, "currency": "CNY"},
+            "payer": {"openid": "o-nobody"},
+        } | changes
+        return msgspec.json.encode(
+            {
+                "id": str(uuid4()),
+                "create_time": "2026-11-22T16:00:00+08:00",
+                "event_type": "TRANSACTION.SUCCESS",
+                "resource_type": "encrypt-resource",
+                "summary": "支付成功",
+                "resource": wechat_seals.encrypted(
+                    self.wechat.keys.api_v3_key, msgspec.json.encode(transaction), "transaction"
+                )
+                | {"original_type": "transaction"},
+            }
+        )
 
     async def _body(self, route: Route) -> bytes | None:
         if route not in WITH_BODY:
             return None
+        if route.access is Access.WECHAT:
+            return self.sealed()
         bodies: dict[str, Any] = {
             "/auth/demo/login": {"buyer": "ann"},
-            "/orders": {"items": [{"product_id": self.product, "qty": 1}]},
-            "/orders/{order_id}/pay": {"clientContext": {"environmentType": "none"}},
+            "/auth/wechat/login": {
+                "code": self.wechat.code("ann", self.wechat.keys.miniprogram_appid),
+                "environment": "miniprogram",
+            },
+            "/orders": {"items": [{"product_id": self.product, "qty": 1}], "gateway": "hosted"},
+            "/orders/{order_id}/pay": {"clientContext": {"environmentType": "none"}, "gateway": "hosted"},
             "/operators/login": {"username": "gina", "password": PASSWORD},
             "/payments/notify": {
                 "gateway": "hosted",

@@ -24,7 +24,7 @@ from server.web.routes import ROUTES, Access, Route
 from tests.conftest import eventually
 from tests.road import Answer
 from tests.web.document import Document
-from tests.web.stage import WITH_BODY, WITH_PLACE, WITH_QUERY, Ask, Stage, name, refused
+from tests.web.stage import SIGNED, WITH_BODY, WITH_PLACE, WITH_QUERY, Ask, Stage, name, refused
 
 pytestmark = pytest.mark.usefixtures("watched")
 
@@ -38,7 +38,7 @@ async def watched(stage: Stage) -> AsyncIterator[None]:
 
 def with_body(stage: Stage, ask: Ask, route: Route, body: bytes) -> Ask:
     """The request with other bytes, signed if the route wants a signature."""
-    signature = stage.signed(body) if route.access is Access.GATEWAY else {}
+    signature = stage.signed(route, body)
     return msgspec.structs.replace(ask, body=body, headers={**ask.headers, **signature})
 
 
@@ -115,7 +115,7 @@ async def test_a_packed_body_is_refused_and_never_unpacked(stage: Stage, route: 
         for body in (gzip.compress(ask.body or b"{}"), b"\x00\x01\x02", BOMB):
             packed = with_body(stage, ask, route, body)
             answer = await stage.send(packed, headers={**packed.headers, "Content-Encoding": encoding})
-            if route.access is Access.GATEWAY:  # what is signed is what was sent
+            if route in SIGNED:  # what is signed is what was sent
                 refused(answer, 400, "INVALID_JSON")
             else:
                 refused(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
@@ -276,7 +276,7 @@ async def test_a_notification_is_taken_for_300_seconds_before_and_after_its_time
     (route,) = (route for route in ROUTES if route.access is Access.GATEWAY)
     ask = await stage.honest(route)
     for seconds, status in ((-302, 401), (-298, 200), (298, 200), (302, 401), (-86_400, 401), (86_400, 401)):
-        signature = stage.signed(ask.body or b"", int(time.time()) + seconds)
+        signature = stage.signed(route, ask.body or b"", int(time.time()) + seconds)
         answer = await stage.send(ask, headers={**ask.headers, **signature})
         assert answer.status == status, (seconds, answer)
 

@@ -17,6 +17,7 @@ from typing import Any
 import requests
 import schemathesis
 from aiohttp import ClientSession, web
+from aiohttp.test_utils import unused_port
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from schemathesis import GenerationMode
 from schemathesis.config import SchemathesisConfig
@@ -25,6 +26,9 @@ from schemathesis.engine import events, from_schema
 from server import config as configuration
 from server.app import open_parts
 from server.config import Config
+from server.dev.serving import serving
+from server.dev.wechat import WeChat
+from server.dev.wechat_keys import WeChatKeys
 from server.hosted import signing
 from server.hot.backlog import Backlog
 from tests.conftest import eventually
@@ -43,6 +47,7 @@ BEYOND_SCHEMAS = frozenset(
         "QR_TAMPERED",
         "QR_EXPIRED",
         "QR_UNKNOWN_KEY",
+        "MINI_PROGRAM_BRIDGE_REQUIRED",
     }
 )
 
@@ -93,6 +98,8 @@ def _failures(event: events.ScenarioFinished) -> list[str]:
             response = recorder.interactions[case_id].response
             body = response.content.decode("utf-8", "replace") if response is not None else ""
             if check.name == "positive_data_acceptance" and _beyond_schemas(body):
+                continue
+            if "Got more than 2048 bytes" in body:  # an address that is refused before anything reads it
                 continue
             curl = recorder.cases[case_id].value.as_curl_command()
             told.append(
@@ -190,10 +197,11 @@ def with_what_there_is(document: dict[str, Any], orders: list[str], ticket: str,
 
 
 async def test_no_answer_is_a_failure_or_outside_of_what_the_document_promises(
-    environment: dict[str, str],
+    environment: dict[str, str], wechat_keys: WeChatKeys
 ) -> None:
-    async with gateway() as gateway_url:
+    async with gateway() as gateway_url, serving(WeChat(wechat_keys).app()) as wechat_url:
         environment |= {"GATELINE_LOG_LEVEL": "warning", "GATELINE_GATEWAY_URL": gateway_url}
+        environment |= wechat_keys.environment(wechat_url) | {"GATELINE_PORT": str(unused_port())}
         config = configuration.load(environment)
         async with (
             gateline(environment, "--with-jobs") as process,

@@ -76,6 +76,7 @@ async def test_a_server_is_ready_when_the_gates_are_open_and_nothing_waits(road:
         "stream_entries": 0,
         "outbox_waiting": 0,
         "dead_letters": 0,
+        "wechat_certificate_ends_at": None,
     }
 
 

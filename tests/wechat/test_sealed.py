@@ -12,14 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wechatpayv3.utils import aes_decrypt
 
+from server.wechat import sealed
 from server.wechat.sealed import (
     Amount,
+    Envelope,
     Resource,
     TradeState,
     Transaction,
     TransactionPayer,
     Unreadable,
-    open_notification,
     read_transaction,
     unseal,
 )
@@ -45,8 +46,13 @@ def resource(**changes: Any) -> Resource:
 # --- Opening ------------------------------------------------------------------------------------------------
 
 
+def opened(raw: bytes) -> Transaction | None:
+    """What a notification tells of, from its bytes."""
+    return sealed.open_notification(msgspec.json.decode(raw, type=Envelope), API_V3_KEY)
+
+
 def test_a_notification_is_opened_to_what_it_says() -> None:
-    assert open_notification(notification(), API_V3_KEY) == Transaction(
+    assert opened(notification()) == Transaction(
         appid=APPID,
         mchid=MCHID,
         out_trade_no=NUMBER,
@@ -127,38 +133,41 @@ def test_a_key_of_another_length_is_our_own_mistake_and_not_the_notifications(le
 
 
 @pytest.mark.parametrize("event", ["REFUND.SUCCESS", "TRANSACTION.PAYSCORE", ""])
-@pytest.mark.parametrize("sealed", [{"refund": True}, seal(PLAIN)])
-def test_an_event_of_another_kind_is_not_ours_to_settle(event: str, sealed: dict[str, Any]) -> None:
-    assert open_notification(notification(event_type=event, resource=sealed), API_V3_KEY) is None
+def test_an_event_of_another_kind_is_not_ours_to_settle(event: str) -> None:
+    sealed = seal(b"something else") | {"original_type": "refund"}
+    assert opened(notification(event_type=event, resource=sealed)) is None
 
 
 @pytest.mark.parametrize(
     "raw",
     [
-        b"",
-        b"null",
-        b"[]",
-        b"{}",
-        b"\xff\xfe",
-        b'{"event_type":"\xff"}',
         b'{"event_type":"TRANSACTION.SUCCESS"}',
         b'{"event_type":"TRANSACTION.SUCCESS","id":"x","resource":null}',
-        b'{"event_type":7}',
-        b'{"event_type":"' + b"x" * 65 + b'"}',
-        b'{"x":' + b"[" * 50_000 + b"]" * 50_000 + b"}",
-        notification()[:-1],
+        notification(event_type=7),
+        notification(event_type="x" * 65),
         notification(id=7),
-        notification(resource=seal(PLAIN) | {"original_type": "refund"}),
         notification(resource=seal(PLAIN) | {"nonce": 7}),
+        notification(resource=seal(PLAIN) | {"ciphertext": None}),
+    ],
+)
+def test_an_envelope_has_what_opening_it_takes(raw: bytes) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        opened(raw)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        notification(resource=seal(PLAIN) | {"original_type": "refund"}),
         notification(resource=seal(b"")),
         notification(resource=seal(b"\xff")),
-        notification(resource=seal(b'{"a":' + b"[" * 20_000)),
+        notification(resource=seal(b'{"a":' + b"[" * 10_000)),
     ],
-    ids=range(18),
+    ids=range(4),
 )
 def test_what_cannot_be_read_is_said_so_without_a_word_of_it(raw: bytes) -> None:
     with pytest.raises(Unreadable) as fault:
-        open_notification(raw, API_V3_KEY)
+        opened(raw)
 
     assert len(str(fault.value)) < 60
     assert fault.value.__suppress_context__ or fault.value.__context__ is None
@@ -167,7 +176,7 @@ def test_what_cannot_be_read_is_said_so_without_a_word_of_it(raw: bytes) -> None
 def test_a_probe_of_an_unknown_shape_tells_nothing_of_what_was_inside() -> None:
     secret = transaction(trade_state="oUpF8uMuAJO_secret")
     with pytest.raises(Unreadable) as fault:
-        open_notification(notification(told=secret), API_V3_KEY)
+        opened(notification(told=secret))
 
     assert "oUpF8" not in str(fault.value)
 

@@ -1,0 +1,34 @@
+"""Logging buyers in by WeChat: a code becomes an identity in one app, and that a buyer."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from server.domain.ids import new_order_id
+from server.store import identities
+from server.store.pool import Database
+from server.wechat.channels import Environment
+from server.wechat.login import Login
+
+_PREFIX: Final = "wx:"
+
+
+class WeChatDoor:
+    """Lets buyers in."""
+
+    def __init__(self, db: Database, login: Login) -> None:
+        self._db = db
+        self._login = login
+
+    async def enter(self, code: str, environment: Environment) -> str:
+        """Who this is, from a code of the Mini Program or of the WeChat browser: the buyer's id, new or known.
+
+        Raises Refusal: CHANNEL_NOT_OFFERED (no such app), WECHAT_CODE_INVALID, WECHAT_LOGIN_REFUSED,
+        WECHAT_UNAVAILABLE, POSTGRES_UNAVAILABLE (the code is spent then).
+        """
+        exchange = self._login.miniprogram if environment is Environment.MINIPROGRAM else self._login.browser
+        who = await exchange(code)
+        async with self._db.connection() as connection:
+            return await identities.buyer_of(
+                connection, who.appid, who.openid, who.unionid, _PREFIX + new_order_id()
+            )

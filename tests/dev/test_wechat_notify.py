@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import json
 import time
 from typing import Any
 
+import aiohttp
+import msgspec
 import pytest
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from server.dev import wechat_notify
+from server.dev import wechat_notify, wechat_seals
 from server.dev.wechat import WeChat
-from server.dev.wechat_faults import Faults
+from server.dev.wechat_faults import Dice, Faults, everything
 from server.dev.wechat_keys import WeChatKeys
-from tests.dev.wechat_scene import FEN, SILENCE, Scene, Told, scene, sealed_by
+from tests.dev.wechat_scene import CREATE, FEN, SILENCE, Scene, Told, scene, sealed_by
 
 QUICK = 0.0005  # of WeChat's times: the first retry after 7.5 ms
 
@@ -222,7 +226,7 @@ async def test_a_reordered_one_comes_after_the_next(keys: WeChatKeys) -> None:
 
 
 def _held(seed: int) -> list[bool]:
-    dice = wechat_notify.Dice(Faults(notify_reordered=0.5, seed=seed))
+    dice = Dice(Faults(notify_reordered=0.5, seed=seed))
     return [dice.happens("notify_reordered") for _ in range(2)]
 
 
@@ -230,6 +234,34 @@ async def test_a_reordered_one_that_nothing_follows_comes_all_the_same(keys: WeC
     stage = await told_with(keys, Faults(notify_reordered=1))
 
     assert len(stage.told) == 1
+
+
+async def test_with_everything_on_at_once_whoever_is_careful_and_repeats_gets_on(keys: WeChatKeys) -> None:
+    faults = msgspec.structs.replace(everything(seed=5), hang_s=0.05)
+    async with scene(WeChat(keys, faults, time_scale=QUICK), careful=True) as stage:
+        for _ in range(60):
+            await _bought_in_the_end(stage)
+        async with asyncio.timeout(30):
+            while stage.wechat.still_telling:
+                await asyncio.sleep(0.02)
+
+        told = {opened(keys, each)["out_trade_no"] for each in stage.told}
+        assert 36 <= len(told) < 60
+        assert {each.fault for each in stage.wechat.received} == {None, *faults.calls()}
+        assert any(each.wrong for each in stage.wechat.deliveries)
+        assert stage.wechat.wrong_ones_taken == []
+
+
+async def _bought_in_the_end(stage: Scene) -> None:
+    """Prepays with the same parameters until an answer is good, and pays."""
+    body = stage.asked()
+    for _ in range(10):
+        with contextlib.suppress(aiohttp.ServerDisconnectedError, InvalidSignature):
+            answer = await stage.call("POST", CREATE.format("jsapi"), body)
+            if answer.status == 200 and sealed_by(stage.keys, answer.headers, answer.raw):
+                assert await stage.pay(answer.json["prepay_id"]) == "requestPayment:ok"
+                return
+    raise AssertionError("no good answer to ten calls")
 
 
 # By hand.
@@ -283,7 +315,7 @@ async def test_by_hand_a_seal_is_broken(stage: Scene, changes: dict[str, Any]) -
 async def test_by_hand_a_corrupted_body_differs_by_one_byte(
     stage: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wechat_notify.wechat_seals, "encrypted", lambda *_: {"ciphertext": "AAAA"})
+    monkeypatch.setattr(wechat_seals, "encrypted", lambda *_: {"ciphertext": "AAAA"})
     monkeypatch.setattr(wechat_notify, "uuid4", lambda: "5f0c")
     number = await made(stage)
     await stage.wechat.notify(number)

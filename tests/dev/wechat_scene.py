@@ -14,6 +14,7 @@ from typing import Any
 
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.hashes import SHA256
 from yarl import URL
@@ -181,13 +182,16 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(wechat: WeChat) -> AsyncIterator[Scene]:
-    """Both servers for a while."""
+async def scene(wechat: WeChat, *, careful: bool = False) -> AsyncIterator[Scene]:
+    """Both servers for a while; a careful merchant takes only what is sealed as it should be."""
     told: list[Told] = []
     answers: list[int] = []
 
     async def take(request: web.Request) -> web.Response:
-        told.append(Told(dict(request.headers), await request.read()))
+        body = await request.read()
+        if careful and not _sealed(wechat.keys, request.headers, body):
+            return web.Response(status=401)
+        told.append(Told(dict(request.headers), body))
         status = answers.pop(0) if answers else 200
         if status == SILENCE:
             await asyncio.sleep(0.5)
@@ -202,3 +206,10 @@ async def scene(wechat: WeChat) -> AsyncIterator[Scene]:
     ):
         notify_url = str(shop.make_url("/payments/wechat/notify"))
         yield Scene(wechat, str(server.make_url("")).rstrip("/"), session, notify_url, answers, told)
+
+
+def _sealed(keys: WeChatKeys, headers: Mapping[str, str], body: bytes) -> bool:
+    try:
+        return bool(sealed_by(keys, headers, body))
+    except (InvalidSignature, ValueError):
+        return False

@@ -86,7 +86,6 @@ class Login:
             (asked.get("secret") == self._keys.apps.get(asked.get("appid", "")), CodeFault.BAD_SECRET),
             (bool(asked.get(code_name)), CodeFault.NO_CODE),
             (asked.get("grant_type") == "authorization_code", CodeFault.BAD_GRANT),
-            (asked.get("appid") == appid, CodeFault.BAD_CODE),
         )
         for holds, fault in checks:
             if not holds:

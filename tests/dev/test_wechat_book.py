@@ -78,6 +78,12 @@ REFUSED: list[tuple[str, str, dict[str, Any], tuple[int, str]]] = [
         {"scene_info": {"payer_client_ip": "203.0.113.7"}},
         PARAM,
     ),
+    (
+        "an H5 scene of no known type",
+        H5,
+        {"scene_info": {"payer_client_ip": "203.0.113.7", "h5_info": {"type": "Web"}}},
+        PARAM,
+    ),
     ("a strange appid", NATIVE, {"appid": "wx0000000000000000"}, (400, "APPID_MCHID_NOT_MATCH")),
     ("a strange merchant", NATIVE, {"mchid": "1900000000"}, (400, "MCH_NOT_EXISTS")),
 ]
@@ -288,7 +294,10 @@ def test_a_transaction_is_told_as_the_documentation_has_it(
     assert after["transaction_id"].isdigit()
 
 
-def test_transaction_ids_are_never_the_same(book: Book, asked: Callable[..., dict[str, Any]]) -> None:
+def test_transaction_ids_are_never_the_same(
+    book: Book, asked: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wechat_book.secrets, "randbelow", lambda _: 0)
     paid = [book.pay(str(book.create(NATIVE, asked(), NOW)), "o", NOW) for _ in range(50)]
 
     assert len({each.transaction_id for each in paid if isinstance(each, Order)}) == 50

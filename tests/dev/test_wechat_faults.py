@@ -69,6 +69,15 @@ def test_dice_are_true_to_their_rates_and_repeat_by_seed() -> None:
     assert CallFault.DROPPED not in counts
 
 
+def test_each_kind_of_thing_has_dice_of_its_own() -> None:
+    alone, beside = Dice(everything()), Dice(everything())
+    for _ in range(10):
+        beside.call("query")
+
+    assert [alone.call("jsapi") for _ in range(100)] == [beside.call("jsapi") for _ in range(100)]
+    assert alone.stream("native").random() != alone.stream("h5").random()
+
+
 def test_without_faults_nothing_befalls_anything() -> None:
     dice = Dice(Faults())
 

@@ -185,6 +185,17 @@ async def test_a_launch_that_the_merchant_did_not_sign_so_does_not_pay(
     assert await stage.pay(told["prepay_id"]) == OK
 
 
+@pytest.mark.parametrize("stamp", [1700000000, "today", ""], ids=repr)
+async def test_a_launch_of_no_moment_in_text_is_a_fault_of_the_page(stage: Scene, stamp: object) -> None:
+    _, told = await stage.create()
+
+    _, answer = await stage.phone(
+        "pay", user="ann", payPayload=stage.launch(told["prepay_id"], timeStamp=stamp)
+    )
+
+    assert answer["errMsg"] == "requestPayment:fail parameter error: timeStamp should be String"
+
+
 async def test_a_prepay_id_is_launched_by_its_own_app_and_kind_alone(stage: Scene) -> None:
     openid = stage.wechat.openid("ann", stage.keys.appid)
     _, browsers = await stage.create(appid=stage.keys.appid, payer={"openid": openid})

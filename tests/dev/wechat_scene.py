@@ -195,7 +195,7 @@ async def scene(wechat: WeChat, *, careful: bool = False) -> AsyncIterator[Scene
         status = answers.pop(0) if answers else 200
         if status == SILENCE:
             await asyncio.sleep(0.5)
-        return web.Response(status=status or 200)
+        return web.Response(status=status or 200, headers={"Location": "/elsewhere"})
 
     merchant = web.Application()
     merchant.router.add_post("/payments/wechat/notify", take)

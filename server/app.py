@@ -121,7 +121,9 @@ async def open_parts(config: Config) -> AsyncIterator[Parts]:
         reports = Database(config.database_url, size_max=_REPORT_CONNECTIONS, call_s=POSTGRES_BULK_S_MAX)
         stack.push_async_callback(reports.close)
         timeout = aiohttp.ClientTimeout(total=GATEWAY_CALL_S_MAX)
-        session = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
+        session = await stack.enter_async_context(
+            aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
+        )
         yield _assemble(config, redis, database, bulk, reports, session)
 
 

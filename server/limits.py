@@ -63,6 +63,7 @@ WECHAT_SENDINGS_MAX = 3  # the main host, the backup, and the main host once mor
 LAUNCH_LEFT_S_MIN = 60  # a prepared payment is handed out again while a buyer has so long to launch it
 PREPAY_LIFE_S = 2 * 3600  # WeChat Pay: prepay_id and code_url
 H5_LIFE_S = 5 * 60  # WeChat Pay: h5_url
+PREPARE_S_MAX = 15.0  # a switch of channel: close, ask, prepay; the buyer looks at a spinner meanwhile
 NOTIFY_ANSWER_S_MAX = 4.5  # WeChat Pay gives up on an answer after 5 s
 CERTIFICATE_ENDS_S = 30 * 24 * 3600  # a certificate's end is told so long before: a new one takes days
 SIMULATED_HANG_S = 15.0  # a call that the WeChat simulator leaves hanging: then it is cut

@@ -166,6 +166,7 @@ CREATE TABLE payment_attempts (
     -- PREPARING -> OPEN          WeChat took it: the buyer can launch it
     -- PREPARING, OPEN -> CLOSING another channel was asked for, the order ended, or WeChat refused it
     -- CLOSING -> CLOSED          by WeChat's word: it cannot be paid any more
+    -- CLOSED -> CLOSING          WeChat took it after all, by a call that was under way when it was closed
     -- any -> PAID                by settlement
     phase             text NOT NULL CONSTRAINT payment_attempts_phase
                       CHECK (phase IN ('PREPARING', 'OPEN', 'CLOSING', 'CLOSED', 'PAID')),

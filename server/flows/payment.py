@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from server.domain.errors import ErrorCode, Refusal
 from server.domain.orders import Order
 from server.domain.payments import Channel, Gateway, Payer, PaymentNews, PaymentProvider, Prepared
 from server.flows.wechat_pay import WeChatPay
+from server.limits import PREPARE_S_MAX
 from server.telemetry import PREPARATIONS, PREPARE_SECONDS
 from server.wechat.channels import Environment, environment_of
 
@@ -40,22 +42,28 @@ class Payments:
         began = time.monotonic()
         outcome = "FAILED"
         try:
-            if channel is Channel.HOSTED and self._hosted is not None:
-                if self._wechat is not None:
-                    await self._wechat.withdraw(order.order_id)
-                prepared = await self._hosted.prepare(order, channel, payer)
-            elif self._wechat is not None:
-                prepared = await self._wechat.prepare(order, channel, payer)
-            else:
-                raise Refusal(ErrorCode.GATEWAY_NOT_OFFERED)
+            async with asyncio.timeout(PREPARE_S_MAX):
+                prepared = await self._prepare(order, channel, payer)
             outcome = "PREPARED"
             return prepared
+        except TimeoutError:
+            outcome = "TIMEOUT"
+            raise Refusal(ErrorCode.GATEWAY_UNAVAILABLE) from None
         except Refusal as refusal:
             outcome = refusal.code.name
             raise
         finally:
             PREPARATIONS.labels(channel.value, outcome).inc()
             PREPARE_SECONDS.labels(channel.value).observe(time.monotonic() - began)
+
+    async def _prepare(self, order: Order, channel: Channel, payer: Payer) -> Prepared:
+        if channel is not Channel.HOSTED and self._wechat is not None:
+            return await self._wechat.prepare(order, channel, payer)
+        if self._hosted is None:
+            raise Refusal(ErrorCode.GATEWAY_NOT_OFFERED)
+        if self._wechat is not None:
+            await self._wechat.withdraw(order.order_id)
+        return await self._hosted.prepare(order, channel, payer)
 
     async def query(self, order_id: str) -> list[PaymentNews]:
         """Ask every gateway. One that gives no answer does not hide what another says.

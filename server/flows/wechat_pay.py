@@ -122,7 +122,8 @@ class WeChatPay:
         """What is to be called next, committed: an attempt as wanted, or, CLOSING, the one that is in its way."""
 
         async def act(connection: Connection, order: Order) -> Attempt:
-            if not order.payable(self._now()):
+            # Its end is told to WeChat in whole seconds: in the last one it would be refused as past.
+            if not order.payable(self._now() + timedelta(seconds=1)):
                 raise Refusal(ErrorCode.ORDER_NOT_PAYABLE, status=order.status.value)
 
             def request(out_trade_no: str) -> str:
@@ -178,16 +179,16 @@ class WeChatPay:
 
         async def act(connection: Connection, order: Order) -> ErrorCode | None:
             there = await attempts.live(connection, attempt.order_id)
-            ours = there is None or there.out_trade_no == attempt.out_trade_no
-            wanted = there is not None and ours and there.phase is not Phase.CLOSING
-            if wanted and order.payable(self._now()):
-                await attempts.opened(connection, attempt.out_trade_no, launch, expires_at)
-                return None
-            # Someone switched the channel or ended the order meanwhile, and may have closed the number before WeChat
-            # had even taken it: it is closed once more, and nobody gets to launch it.
-            if ours:
-                await attempts.begin_closing(connection, attempt.out_trade_no)
-            return ErrorCode.PAYMENT_SUPERSEDED if order.payable(self._now()) else ErrorCode.ORDER_NOT_PAYABLE
+            if there is None:
+                # It was closed before WeChat had even taken it: once more, and nobody gets to launch it.
+                await attempts.close_once_more(connection, attempt.out_trade_no)
+            payable = order.payable(self._now())
+            if there is None or there.out_trade_no != attempt.out_trade_no or there.phase is Phase.CLOSING:
+                return ErrorCode.PAYMENT_SUPERSEDED if payable else ErrorCode.ORDER_NOT_PAYABLE
+            if not payable:  # past its deadline, and not yet ended: the job that ends it closes the number
+                return ErrorCode.ORDER_NOT_PAYABLE
+            await attempts.opened(connection, attempt.out_trade_no, launch, expires_at)
+            return None
 
         refused = await self._lookup.with_lock(attempt.order_id, act)
         if refused is not None:

@@ -55,13 +55,16 @@ async def _check_orders(db: Database, progress: Progress) -> list[Tally]:
         "7-unpaid-is-unsettled",
         "An order that is not paid has no applied payment; one to be refunded has one to refund",
     )
+    attempts = Tally(
+        "7-attempts", "Only an order that waits can be paid at WeChat; a number paid there has its payment"
+    )
     totals = Tally("6-total", "An order's total is the sum of its lines")
     after = ""
     while True:
         async with db.transaction(read_only=True) as connection:
             page = await check.orders_page(connection, after, CHECK_PAGE)
             if page.last is None:
-                return [issued, unissued, paid, unpaid, totals]
+                return [issued, unissued, paid, unpaid, attempts, totals]
             for row in await check.wrong_totals(connection, after, page.last):
                 totals.breach(f"order {row['id']}: {row['total_fen']} fen, its lines {row['lines_fen']} fen")
             for row in await check.wrong_issues(connection, after, page.last):
@@ -75,6 +78,9 @@ async def _check_orders(db: Database, progress: Progress) -> list[Tally]:
                     f"order {row['id']} ({row['status']}, {row['total_fen']} fen): {row['applied']} applied "
                     f"payments, {row['exact']} of them of that amount, {row['refunds']} to refund"
                 )
+            attempts.looked(await check.count_attempts(connection, after, page.last))
+            for row in await check.wrong_attempts(connection, after, page.last):
+                attempts.breach(f"{row['out_trade_no']} ({row['phase']}), its order {row['status']}")
         for tally in (issued, paid):
             tally.looked(page.paid)
         for tally in (unissued, unpaid):

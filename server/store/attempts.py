@@ -48,8 +48,13 @@ async def opened(connection: Connection, out_trade_no: str, launch: str, expires
 
 
 async def begin_closing(connection: Connection, out_trade_no: str) -> Attempt | None:
-    """CLOSING, before it is closed there. None: it was paid."""
+    """CLOSING, before it is closed there. None: it is closed or paid already."""
     return _attempt(await connection.fetchrow(_Q["begin_closing"], out_trade_no))
+
+
+async def close_once_more(connection: Connection, out_trade_no: str) -> None:
+    """CLOSING again, if it was CLOSED. The caller holds the order's lock, and no attempt is live."""
+    await connection.execute(_Q["close_once_more"], out_trade_no)
 
 
 async def begin_closing_of(connection: Connection, order_ids: Sequence[str]) -> None:

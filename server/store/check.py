@@ -86,6 +86,17 @@ async def wrong_payments(connection: Connection, after: str, last: str) -> list[
     return list(await connection.fetch(_Q["wrong_payments"], after, last))
 
 
+async def count_attempts(connection: Connection, after: str, last: str) -> int:
+    """How many payment attempts a page of orders has."""
+    number: int = await connection.fetchval(_Q["count_attempts"], after, last)
+    return number
+
+
+async def wrong_attempts(connection: Connection, after: str, last: str) -> list[Any]:
+    """Rows (out_trade_no, phase, status of the order)."""
+    return list(await connection.fetch(_Q["wrong_attempts"], after, last))
+
+
 async def tickets_page(connection: Connection, after: str, limit: int) -> TicketsPage:
     """The next page of tickets, by code."""
     row: Any = await connection.fetchrow(_Q["tickets_page"], after, limit)

@@ -16,8 +16,13 @@ VALUES ($1, $2, $3, $4, $5, $6, 'PREPARING', $7) RETURNING *;
 UPDATE payment_attempts SET phase = 'OPEN', launch = $2, launch_expires_at = $3 WHERE out_trade_no = $1 RETURNING *;
 
 -- name: begin_closing
--- $1 number: to be closed, or closed once more. Not one that was paid.
-UPDATE payment_attempts SET phase = 'CLOSING' WHERE out_trade_no = $1 AND phase <> 'PAID' RETURNING *;
+-- $1 number, if it is live.
+UPDATE payment_attempts SET phase = 'CLOSING'
+WHERE out_trade_no = $1 AND phase IN ('PREPARING', 'OPEN', 'CLOSING') RETURNING *;
+
+-- name: close_once_more
+-- $1 number that was closed. The caller holds the order's lock, and there is no live one.
+UPDATE payment_attempts SET phase = 'CLOSING' WHERE out_trade_no = $1 AND phase = 'CLOSED';
 
 -- name: begin_closing_of_orders
 -- $1 orders, that have ended.

@@ -59,6 +59,20 @@ HAVING CASE orders.status
            ELSE count(*) FILTER (WHERE payments.status = 'APPLIED') <> 0
        END;
 
+-- name: count_attempts
+-- Payment attempts at WeChat of orders after $1 up to $2.
+SELECT count(*) FROM payment_attempts WHERE order_id > $1 AND order_id <= $2;
+
+-- name: wrong_attempts
+-- Attempts of orders after $1 up to $2 that could be paid although the order waits for no payment, and paid ones whose
+-- payment is not there.
+SELECT attempts.out_trade_no, attempts.phase, orders.status
+FROM payment_attempts AS attempts JOIN orders ON orders.id = attempts.order_id
+WHERE orders.id > $1 AND orders.id <= $2
+  AND (attempts.phase IN ('PREPARING', 'OPEN') AND orders.status <> 'PENDING_PAYMENT'
+       OR attempts.phase = 'PAID' AND NOT EXISTS (SELECT 1 FROM payments WHERE payments.order_id = orders.id
+                                                                          AND payments.gateway = 'wechat'));
+
 -- name: tickets_page
 -- $1 last ticket seen, $2 how many: where the next page of tickets ends, and how many tickets it has.
 SELECT max(code) AS last, count(*) AS tickets

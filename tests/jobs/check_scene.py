@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -11,9 +11,11 @@ from redis.asyncio import Redis
 
 from server.app import Parts
 from server.config import Config
+from server.domain.payments import Channel
 from server.hot import keys
 from server.jobs.check import check
 from server.jobs.findings import Finding
+from server.store import attempts
 from tests.road import Road
 
 SHARDS = 3
@@ -96,6 +98,18 @@ async def walk(road: Road) -> Places:
     await road.scan(await road.qr(half), "bus", venue_code="pier")  # WRONG_VENUE_FUNCTION
     await road.scan("NOT-A-TOKEN", "bus")
     await road.flushed()
+    async with road.parts.database.transaction() as connection:  # as if it had been tried by WeChat before
+        await attempts.insert(
+            connection,
+            out_trade_no=f"{ended}-1",
+            order_id=ended,
+            channel=Channel.WECHAT_NATIVE,
+            appid="wx1",
+            openid="",
+            request="{}",
+            now=datetime.now(UTC),
+        )
+        await attempts.closed(connection, f"{ended}-1")
     return Places(product, pending, tickets[0]["order_id"], untouched, used)
 
 

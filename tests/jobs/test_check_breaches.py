@@ -334,6 +334,26 @@ async def _(scene: Scene) -> None:
     await scene.pg.execute("DELETE FROM payments WHERE status = 'REFUND_REQUIRED'")
 
 
+async def _attempt(scene: Scene, order_id: str, phase: str) -> None:
+    await scene.pg.execute(
+        "INSERT INTO payment_attempts "
+        "VALUES ($1 || '-1', $1, 'WECHAT_NATIVE', 'wx1', '', '{}', $2, 'weixin://', now(), now())",
+        order_id,
+        phase,
+    )
+
+
+@breach("an order that is paid can be paid once more", _7_attempts=1)
+async def _(scene: Scene) -> None:
+    await _attempt(scene, scene.places.paid, "OPEN")
+    await _attempt(scene, scene.places.pending, "OPEN")  # as it should be
+
+
+@breach("a number was paid, and nobody knows by whom", _7_attempts=1)
+async def _(scene: Scene) -> None:
+    await _attempt(scene, scene.places.paid, "PAID")
+
+
 @pytest.mark.parametrize(
     ("what", "expected", "tamper"), BREACHES, ids=[re.sub(r"\W+", "-", what) for what, _, _ in BREACHES]
 )

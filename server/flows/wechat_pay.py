@@ -165,9 +165,13 @@ class WeChatPay:
             launch = await self._client.prepay(attempt.channel, attempt.request.encode())
         except Rejected as rejected:
             async with self._db.connection() as connection:
-                await attempts.begin_closing(connection, attempt.out_trade_no)
-            if rejected.code in _NUMBER_SPENT:
+                closing = await attempts.begin_closing(connection, attempt.out_trade_no)
+            if closing is not None:  # it may be refused because it is paid: then that is settled
+                await self._news.close(closing)
+            if closing is None or rejected.code in _NUMBER_SPENT:
                 return None
+            if not (await self._lookup.find(attempt.order_id)).payable(self._now()):
+                raise Refusal(ErrorCode.ORDER_NOT_PAYABLE) from None
             if rejected.code == "OPENID_MISMATCH":
                 raise Refusal(ErrorCode.WECHAT_OPENID_REQUIRED) from None
             alert("PAYMENT_REJECTED", order_id=attempt.order_id, wechat_code=rejected.code)

@@ -152,8 +152,9 @@ async def serve(config: Config) -> AsyncIterator[Serve]:
             port = unused_port()
             url = f"http://127.0.0.1:{port}"
             account = changes.pop("wechat", config.wechat)
-            if account is not None:  # WeChat is told where to notify us
-                account = msgspec.structs.replace(account, notify_url=url + NOTIFY_PATH)
+            if account is not None:  # WeChat is told where to notify us: the same, whichever server asks
+                notify_url = changes.pop("notify_url", url + NOTIFY_PATH)
+                account = msgspec.structs.replace(account, notify_url=notify_url)
             changed = msgspec.structs.replace(config, wechat=account, **changes)
             parts: Parts = await server_stack.enter_async_context(open_parts(changed))
             app: web.Application = build_app(parts, jobs=build_jobs(parts) if jobs else None)

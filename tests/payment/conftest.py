@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import asyncpg
 import pytest
 from aiohttp import ClientSession
 
 from server import config as configuration
+from server.dev.embedded import EmbeddedServers
 from server.dev.serving import serving
 from server.dev.wechat import WeChat
 from server.dev.wechat_faults import Faults
@@ -18,6 +21,8 @@ from tests.conftest import Serve
 from tests.payment.shop import Shop
 
 OpenShop = Callable[..., Awaitable[Shop]]
+AnotherServer = Callable[[Shop], Awaitable[Shop]]
+PostgresAway = Callable[[], AbstractAsyncContextManager[None]]
 
 
 @pytest.fixture
@@ -48,3 +53,50 @@ async def open_shop(
 async def shop(open_shop: OpenShop) -> Shop:
     """A shop whose WeChat behaves."""
     return await open_shop()
+
+
+@pytest.fixture
+def another_server(serve: Serve) -> AnotherServer:
+    """Starts one more server on the same databases, with the same merchant, for the same people."""
+
+    async def start(shop: Shop) -> Shop:
+        config = shop.road.config
+        assert config.wechat is not None
+        road = await serve(
+            wechat=config.wechat, notify_url=config.wechat.notify_url, gateway_url=config.gateway_url
+        )
+        return shop.at(road)
+
+    return start
+
+
+@pytest.fixture
+def postgres_away(servers: EmbeddedServers, database_url: str) -> PostgresAway:
+    """`async with postgres_away():` the database is out of reach; what is connected is cut off."""
+    _, _, name = database_url.rpartition("/")
+
+    @asynccontextmanager
+    async def away() -> AsyncIterator[None]:
+        assert servers.database_url is not None
+        admin = await asyncpg.connect(servers.database_url)
+        try:
+            async with asyncio.timeout(10):
+                await _renamed(admin, name, f"{name}_away")
+            try:
+                yield
+            finally:
+                await admin.execute(f"ALTER DATABASE {name}_away RENAME TO {name}")
+        finally:
+            await admin.close()
+
+    return away
+
+
+async def _renamed(admin: asyncpg.Connection[Any], name: str, new_name: str) -> None:
+    while True:  # jobs connect again at once
+        await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+        try:
+            await admin.execute(f"ALTER DATABASE {name} RENAME TO {new_name}")
+        except asyncpg.ObjectInUseError:
+            continue
+        return

@@ -31,6 +31,12 @@ class Shop:
         self._phone = phone
         self._tokens: dict[str, str] = {}
 
+    def at(self, road: Road) -> Shop:
+        """The same shop, by another of its servers."""
+        other = Shop(road, self.wechat, self.url, self._phone)
+        other._tokens = self._tokens
+        return other
+
     # --- people ------------------------------------------------------------------------------------------------
 
     async def code(self, user: str, environment: str = "miniprogram") -> str:

@@ -47,7 +47,7 @@ from server.jobs.rehydrate import Rehydration
 from server.limits import BACKLOG_POLL_S, BODY_BYTES_MAX, GATEWAY_CALL_S_MAX, POSTGRES_BULK_S_MAX
 from server.store.pool import Database
 from server.telemetry import CERTIFICATE_ENDS, alert
-from server.web import appkeys
+from server.web import appkeys, pages
 from server.web.auth import Tokens
 from server.web.endpoint import endpoint
 from server.web.errors import answer_everything, expect
@@ -276,6 +276,7 @@ def build_app(parts: Parts, *, metrics_dir: Path | None = None, jobs: Jobs | Non
 def _add_routes(app: web.Application, routes: Sequence[Route]) -> None:
     for route in routes:
         app.router.add_route(route.method, route.path, endpoint(route), expect_handler=expect)
+    app.router.add_get("/static/{file:.+}", pages.static_file)
     app[appkeys.OPENAPI] = msgspec.json.encode(describe(app, routes, version=VERSION))
 
 

@@ -58,6 +58,14 @@ class CatalogAnswer(msgspec.Struct, frozen=True):
     products: list[CatalogProduct]
 
 
+class ClientAnswer(msgspec.Struct, frozen=True):
+    """What this installation offers to buyers."""
+
+    demo_login: bool
+    gateways: list[Literal["hosted", "wechat"]]
+    wechat_appid: str | None
+
+
 class DemoLogin(msgspec.Struct, frozen=True):
     """Any name: the same name is the same buyer."""
 
@@ -157,6 +165,15 @@ async def catalog(request: web.Request, caller: None, body: None) -> CatalogAnsw
             for product, available in await request.app[appkeys.SHOP].window()
         ]
     )
+
+
+async def client(request: web.Request, caller: None, body: None) -> ClientAnswer:
+    """How buyers log in and pay here: what a page has to know before anyone is logged in."""
+    config = request.app[appkeys.CONFIG]
+    gateways: list[Literal["hosted", "wechat"]] = ["wechat"] if config.wechat else []
+    if config.gateway_url:
+        gateways.append("hosted")
+    return ClientAnswer(config.demo_login, gateways, (config.wechat and config.wechat.appid) or None)
 
 
 async def demo_login(request: web.Request, caller: None, body: DemoLogin) -> BuyerToken:

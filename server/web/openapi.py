@@ -42,6 +42,7 @@ _TAGS: Final = {
     "reports": "What analysts may ask.",
     "webhooks": "What payment gateways tell.",
     "wechat": "Logging in by WeChat, and what WeChat Pay tells.",
+    "pages": "The screens.",
     "ops": "What those who run the service ask.",
 }
 _KINDS: Final = {
@@ -59,6 +60,9 @@ _TEXT: Final = {  # what answers with no struct of ours
     "/metrics": ("text/plain", {"type": "string"}),
     "/openapi/openapi.json": ("application/json", {"type": "object"}),
     "/docs": ("text/html", {"type": "string"}),
+    "/": ("text/html", {"type": "string"}),
+    "/gate": ("text/html", {"type": "string"}),
+    "/report": ("text/html", {"type": "string"}),
 }
 _PLACES: Final = {  # of the path: name -> (its word, what it looks like)
     "order_id": ("order_id", f"^[{CROCKFORD}]{{{ORDER_ID_CHARS}}}$"),

@@ -14,7 +14,7 @@ import msgspec
 
 from server.domain.errors import ErrorCode as E
 from server.hosted.gateway import Notification
-from server.web import buyer, gate, ops, reports, tickets, webhooks, wechat
+from server.web import buyer, gate, ops, pages, reports, tickets, webhooks, wechat
 from server.wechat.sealed import Envelope
 
 
@@ -157,6 +157,10 @@ ROUTES: Final[tuple[Route, ...]] = (
         method="GET", path="/reports/summary", handler=reports.summary, access=Access.ANALYST,
         query=reports.WindowQuery, answer=reports.SummaryAnswer, errors=(E.INVALID_RANGE, *_RECORD),
     ),
+    Route(method="GET", path="/client", handler=buyer.client, answer=buyer.ClientAnswer),
+    Route(method="GET", path="/", handler=pages.buyer_page),
+    Route(method="GET", path="/gate", handler=pages.gate_page),
+    Route(method="GET", path="/report", handler=pages.report_page),
     Route(method="GET", path="/healthz", handler=ops.healthz, answer=ops.Health),
     Route(method="GET", path="/readyz", handler=ops.readyz),
     Route(method="GET", path="/metrics", handler=ops.metrics),

@@ -1,0 +1,58 @@
+// Talking to the server: JSON in and out, a time limit on every request, and two kinds of failure that callers tell
+// apart: Refused (the server said no, with a stable code) and Unreached (no answer came, so nobody knows).
+
+const LONGEST_MS = 10_000;
+
+export class Refused extends Error {
+  constructor(status, body) {
+    super(body.message ?? String(status));
+    this.status = status;
+    this.code = body.code ?? "INTERNAL";
+    this.body = body;
+    this.transient = status >= 500 || status === 429;
+  }
+}
+
+export class Unreached extends Error {}
+
+/** One request; gives the parsed answer. `token`: a bearer token. Throws Refused or Unreached. */
+export async function call(method, path, {body, token, headers = {}, timeoutMs = LONGEST_MS} = {}) {
+  const cut = new AbortController();
+  const timer = setTimeout(() => cut.abort(), timeoutMs);
+  const sent = {Accept: "application/json", ...headers};
+  if (body !== undefined) sent["Content-Type"] = "application/json";
+  if (token) sent.Authorization = `Bearer ${token}`;
+  try {
+    const answer = await fetch(path, {
+      method,
+      headers: sent,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal: cut.signal,
+      cache: "no-store",
+    });
+    const text = await answer.text();
+    let parsed = {};
+    try {
+      parsed = text ? JSON.parse(text) : {};
+    } catch {
+      throw new Unreached("not an answer of this server");
+    }
+    if (!answer.ok) throw new Refused(answer.status, parsed);
+    return parsed;
+  } catch (fault) {
+    if (fault instanceof Refused || fault instanceof Unreached) throw fault;
+    throw new Unreached(fault.name);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** A fresh id for a command: made before it is sent, kept until it is answered. */
+export function freshId() {
+  if (crypto.randomUUID) return crypto.randomUUID();
+  const bytes = crypto.getRandomValues(new Uint8Array(16)); // pages without HTTPS have no randomUUID
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Wait so long. */
+export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));

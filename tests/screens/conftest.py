@@ -1,0 +1,104 @@
+"""Real pages in a real Chromium, against a real server; pictures go to `tests/out/screens/`, which git ignores."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+
+from server import config as configuration
+from server.dev.serving import serving
+from server.dev.wechat import WeChat
+from server.dev.wechat_keys import WeChatKeys
+from tests.conftest import Serve
+from tests.road import Road
+from tests.screens.looking import Window
+
+PICTURES = Path(__file__).parents[1] / "out" / "screens"
+HOW = "no chromium here: `apt-get install chromium fonts-noto-cjk`, then these tests run"
+# For a network that is closed: the browser asks nobody for anything.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PHONE = {"width": 390, "height": 844}
+DESKTOP = {"width": 1280, "height": 800}
+OpenWindow = Callable[..., Awaitable[Window]]
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """One Chromium for all tests; each has its own context. Skipped where there is none, but never on a build server."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail(HOW)
+        pytest.skip(HOW)
+    async with async_playwright() as playwright:
+        running = await playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield running
+        await running.close()
+
+
+@pytest.fixture
+async def open_window(browser: Browser, road: Road) -> AsyncIterator[OpenWindow]:
+    """Opens windows of devices of their own: `await open_window("/gate", phone=True, lang="en")`.
+
+    A window fails the test at its end when its console had an error that was not expected, or when it asked another
+    origin for anything.
+    """
+    async with AsyncExitStack() as stack:
+        windows: list[Window] = []
+
+        async def start(
+            path: str, *, phone: bool = True, lang: str = "en", agent: str | None = None, **options: Any
+        ) -> Window:
+            context: BrowserContext = await browser.new_context(
+                viewport=PHONE if phone else DESKTOP,
+                device_scale_factor=2 if phone else 1,
+                has_touch=phone,
+                is_mobile=phone,
+                locale="zh-CN" if lang == "zh" else "en-GB",
+                timezone_id="Asia/Shanghai",
+                user_agent=agent,
+                **options,
+            )
+            stack.push_async_callback(context.close)
+            context.set_default_timeout(8_000)
+            page: Page = await context.new_page()
+            window = Window(page, context, road.url.rstrip("/"), PICTURES)
+            windows.append(window)
+            await window.go(path)
+            return window
+
+        yield start
+        for window in windows:
+            window.judge()
+
+
+@pytest.fixture
+async def wechat(environment: dict[str, str], wechat_keys: WeChatKeys) -> AsyncIterator[tuple[WeChat, str]]:
+    """The simulated WeChat and its address."""
+    simulator = WeChat(wechat_keys, time_scale=0.01)
+    async with serving(simulator.app()) as url:
+        yield simulator, url
+
+
+@pytest.fixture
+async def road(
+    serve: Serve, environment: dict[str, str], wechat_keys: WeChatKeys, wechat: tuple[WeChat, str]
+) -> Road:
+    """A server with a merchant at the simulated WeChat, a demo login, and jobs."""
+    account = configuration.load({**environment, **wechat_keys.environment(wechat[1])}).wechat
+    return await serve(wechat=account)

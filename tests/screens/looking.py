@@ -1,0 +1,158 @@
+"""A window of a device: the page, what it says on its console and asks of the network, and pictures of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from playwright.async_api import BrowserContext, ConsoleMessage, Page, Request
+
+
+class Window:
+    """One page on one device."""
+
+    def __init__(self, page: Page, context: BrowserContext, origin: str, pictures: Path) -> None:
+        self.page = page
+        self.context = context
+        self.origin = origin
+        self.expected: list[str] = []  # parts of console errors that a test provokes
+        self._pictures = pictures
+        self._errors: list[str] = []
+        self._requests: list[str] = []
+        page.on("console", self._heard)
+        page.on("pageerror", lambda fault: self._errors.append(f"thrown: {fault}"))
+        page.on("request", self._asked)
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self._errors.append(f"{message.type}: {message.text}")
+
+    def _asked(self, request: Request) -> None:
+        self._requests.append(request.url)
+
+    async def go(self, path: str) -> None:
+        """Open a path of the server."""
+        await self.page.goto(self.origin + path)
+
+    async def picture(self, name: str) -> Path:
+        """A picture of the whole page in `tests/out/screens/`."""
+        self._pictures.mkdir(parents=True, exist_ok=True)
+        file = self._pictures / f"{name}.png"
+        await self.page.screenshot(path=file, full_page=True)
+        return file
+
+    def judge(self) -> None:
+        """Fails when something went wrong that no one expected, or another origin was asked."""
+        strange = [
+            url for url in self._requests if not url.startswith((self.origin, "data:", "blob:", "about:"))
+        ]
+        assert strange == []
+        assert [e for e in self._errors if not any(part in e for part in self.expected)] == []
+
+    async def bytes_loaded(self) -> int:
+        """What the page and its parts took on the wire so far."""
+        sizes: list[int] = await self.page.evaluate(
+            "() => [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]"
+            ".map((each) => each.transferSize)"
+        )
+        return sum(sizes)
+
+    async def contrast_faults(self, least: float = 4.5) -> list[dict[str, Any]]:
+        """Texts whose colour does not stand out enough from what is behind them (WCAG 2.2, 1.4.3), as computed."""
+        found: list[dict[str, Any]] = await self.page.evaluate(_CONTRAST, least)
+        return found
+
+    async def unlabelled(self) -> list[str]:
+        """Controls and pictures without a name that is read out."""
+        found: list[str] = await self.page.evaluate(_UNLABELLED)
+        return found
+
+    async def small_targets(self, least: int = 40) -> list[str]:
+        """Controls that are too small for a thumb, in CSS pixels."""
+        found: list[str] = await self.page.evaluate(_SMALL, least)
+        return found
+
+    async def focus_is_visible(self) -> list[str]:
+        """Walks through the page with Tab; gives the controls that do not look different when they have the focus."""
+        plain: list[str] = []
+        for _ in range(60):
+            await self.page.keyboard.press("Tab")
+            told = await self.page.evaluate(_FOCUS)
+            if told is None:
+                break
+            if not told["visible"]:
+                plain.append(told["what"])
+        return plain
+
+
+_SHOWN = """
+const shown = (element) => {
+  const style = getComputedStyle(element), box = element.getBoundingClientRect();
+  return style.visibility !== "hidden" && style.display !== "none" && box.width > 1 && box.height > 1
+    && !element.closest("[hidden]") && !element.closest(".only-read");
+};
+const told = (element) => `${element.tagName.toLowerCase()}.${element.className} "${(element.textContent || "").trim().slice(0, 40)}"`;
+"""
+_CONTRAST = (
+    "(least) => {"
+    + _SHOWN
+    + """
+  const parts = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = (element) => {
+    for (let each = element; each; each = each.parentElement) {
+      const colour = parts(getComputedStyle(each).backgroundColor);
+      if (colour.length === 3 || colour[3] > 0.99) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const faults = [];
+  for (const element of document.querySelectorAll("body *")) {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    if (!own || !shown(element) || element.closest("[disabled], [aria-disabled=true]") || element.closest("svg")) continue;
+    const style = getComputedStyle(element);
+    const [a, b] = [light(parts(style.color)), light(behind(element))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && Number(style.fontWeight) >= 700);
+    if (ratio < (large ? Math.min(least, 3) : least)) faults.push({what: told(element), ratio: Math.round(ratio * 100) / 100});
+  }
+  return faults;
+}"""
+)
+_UNLABELLED = (
+    "() => {"
+    + _SHOWN
+    + """
+  const named = (element) => {
+    const by = (element.getAttribute("aria-labelledby") || "").split(/\\s+/).map((id) => document.getElementById(id)?.textContent || "").join("");
+    const label = element.labels ? [...element.labels].map((each) => each.textContent).join("") : "";
+    return [element.getAttribute("aria-label"), by, label, element.getAttribute("alt"), element.textContent, element.title]
+      .some((text) => text && text.trim());
+  };
+  return [...document.querySelectorAll("button, a[href], input:not([type=hidden]), select, textarea, img, svg[role=img], [role=button]")]
+    .filter((element) => shown(element) && !named(element) && !element.querySelector("title")).map(told);
+}"""
+)
+_SMALL = (
+    "(least) => {"
+    + _SHOWN
+    + """
+  return [...document.querySelectorAll("button, a[href], input:not([type=hidden]), select")].filter(shown)
+    .filter((element) => !(element.tagName === "A" && element.closest("p, td, li.text")))
+    .map((element) => [element, element.getBoundingClientRect()])
+    .filter(([, box]) => box.height < least || box.width < least)
+    .map(([element, box]) => `${told(element)} ${Math.round(box.width)}x${Math.round(box.height)}`);
+}"""
+)
+_FOCUS = (
+    "() => {"
+    + _SHOWN
+    + """
+  const element = document.activeElement;
+  if (!element || element === document.body) return null;
+  const style = getComputedStyle(element);
+  const ring = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
+  return {what: told(element), visible: ring || style.boxShadow !== "none"};
+}"""
+)

@@ -8,6 +8,7 @@ from uuid import uuid4
 from aiohttp import ClientSession
 
 from server.dev.wechat import WeChat
+from tests.conftest import eventually
 from tests.road import Answer, Road
 
 BRIDGE = {
@@ -19,6 +20,22 @@ IN_MINIPROGRAM = "Mozilla/5.0 (iPhone) MicroMessenger/8.0.50 miniProgram"
 IN_WECHAT = "Mozilla/5.0 (Linux; Android 14) MicroMessenger/8.0.50"
 ON_A_PHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5) Mobile Safari"
 AT_A_DESKTOP = "Mozilla/5.0 (X11; Linux x86_64)"
+# Channel -> what leads to it: agent and client context.
+WAYS: dict[str, dict[str, Any]] = {
+    "MINIPROGRAM_BRIDGE": {"agent": IN_MINIPROGRAM, "context": BRIDGE},
+    "WECHAT_JSAPI": {"agent": IN_WECHAT},
+    "WECHAT_NATIVE": {"agent": AT_A_DESKTOP},
+    "WECHAT_H5": {"agent": ON_A_PHONE},
+}
+PAYS = ("requestPayment:ok", "get_brand_wcpay_request:ok", "ok")
+GONE = "requestPayment:fail 订单已关闭"  # what the phone says of a number that was closed
+
+
+def launch(offer: Answer) -> str:
+    """What launches it at WeChat, without the signature around it."""
+    payload = offer.json["payPayload"]
+    told: str = payload.get("package") or payload.get("codeUrl") or payload["h5Url"]
+    return told
 
 
 class Shop:
@@ -118,6 +135,14 @@ class Shop:
         told: str = answer.json["status"]
         return told
 
+    async def until_status(self, order_id: str, status: str, *, user: str = "wang") -> None:
+        """Wait until the buyer reads this."""
+
+        async def told() -> bool:
+            return await self.status(order_id, user=user) == status
+
+        await eventually(told)
+
     async def pay(self, offer: Answer, *, user: str = "wang", outcome: str = "SUCCESS") -> str:
         """Launch a payment on the person's phone; what WeChat's dialog says of it."""
         payload = offer.json["payPayload"]
@@ -135,3 +160,7 @@ class Shop:
     def number(self, order_id: str) -> str:
         """The newest number of the order at WeChat."""
         return [number for number, seen in self.wechat.orders().items() if seen.attach == order_id][-1]
+
+    def state(self, number: str) -> str:
+        """Of a number at WeChat."""
+        return self.wechat.orders()[number].state.name

@@ -170,8 +170,9 @@ class WeChatPay:
                 await self._news.close(closing)
             if closing is None or rejected.code in _NUMBER_SPENT:
                 return None
-            if not (await self._lookup.find(attempt.order_id)).payable(self._now()):
-                raise Refusal(ErrorCode.ORDER_NOT_PAYABLE) from None
+            order = await self._lookup.find(attempt.order_id)
+            if not order.payable(self._now()):
+                raise Refusal(ErrorCode.ORDER_NOT_PAYABLE, status=order.status.value) from None
             if rejected.code == "OPENID_MISMATCH":
                 raise Refusal(ErrorCode.WECHAT_OPENID_REQUIRED) from None
             alert("PAYMENT_REJECTED", order_id=attempt.order_id, wechat_code=rejected.code)
@@ -181,22 +182,23 @@ class WeChatPay:
         life_s = H5_LIFE_S if attempt.channel is Channel.WECHAT_H5 else PREPAY_LIFE_S
         expires_at = self._now() + timedelta(seconds=life_s)
 
-        async def act(connection: Connection, order: Order) -> ErrorCode | None:
+        async def act(connection: Connection, order: Order) -> Refusal | None:
             there = await attempts.live(connection, attempt.order_id)
             if there is None:
                 # It was closed before WeChat had even taken it: once more, and nobody gets to launch it.
                 await attempts.close_once_more(connection, attempt.out_trade_no)
-            payable = order.payable(self._now())
+            if not order.payable(
+                self._now()
+            ):  # one past its deadline is ended, and its number closed, by the job
+                return Refusal(ErrorCode.ORDER_NOT_PAYABLE, status=order.status.value)
             if there is None or there.out_trade_no != attempt.out_trade_no or there.phase is Phase.CLOSING:
-                return ErrorCode.PAYMENT_SUPERSEDED if payable else ErrorCode.ORDER_NOT_PAYABLE
-            if not payable:  # past its deadline, and not yet ended: the job that ends it closes the number
-                return ErrorCode.ORDER_NOT_PAYABLE
+                return Refusal(ErrorCode.PAYMENT_SUPERSEDED)
             await attempts.opened(connection, attempt.out_trade_no, launch, expires_at)
             return None
 
         refused = await self._lookup.with_lock(attempt.order_id, act)
         if refused is not None:
-            raise Refusal(refused)
+            raise refused
         return launch
 
     def _payload(self, attempt: Attempt, launch: str) -> dict[str, str]:

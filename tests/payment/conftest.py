@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -18,6 +19,7 @@ from server.dev.wechat import WeChat
 from server.dev.wechat_faults import Faults
 from server.dev.wechat_keys import WeChatKeys
 from tests.conftest import Serve
+from tests.payment.market_day import Day, hold_market
 from tests.payment.shop import Shop
 
 OpenShop = Callable[..., Awaitable[Shop]]
@@ -100,3 +102,16 @@ async def _renamed(admin: asyncpg.Connection[Any], name: str, new_name: str) -> 
         except asyncpg.ObjectInUseError:
             continue
         return
+
+
+@pytest.fixture(scope="session", params=os.environ.get("MARKET_SEEDS", "1").split(","))
+async def market_day(
+    request: pytest.FixtureRequest,
+    servers: EmbeddedServers,
+    template: str,
+    wechat_keys: WeChatKeys,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Day:
+    """500 orders on a day on which WeChat misbehaves in every way at once; the same day for all tests."""
+    folder = tmp_path_factory.mktemp(f"market-{request.param}-")
+    return await hold_market(servers, template, wechat_keys, folder, int(request.param))

@@ -9,7 +9,7 @@ export class Refused extends Error {
     this.status = status;
     this.code = body.code ?? "INTERNAL";
     this.body = body;
-    this.transient = status >= 500 || status === 429;
+    this.transient = status >= 500 || status === 429 || status === 408; // 408: the body did not come in time
   }
 }
 

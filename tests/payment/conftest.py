@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 from aiohttp import ClientSession
 
@@ -31,7 +32,7 @@ PostgresAway = Callable[[], AbstractAsyncContextManager[None]]
 async def open_shop(
     serve: Serve, environment: dict[str, str], wechat_keys: WeChatKeys
 ) -> AsyncIterator[OpenShop]:
-    """Opens shops: `await open_shop(faults=Faults(...), time_scale=0.01, jobs=True, hold_s=900)`."""
+    """Opens shops: `await open_shop(faults=Faults(...), merchant={"h5": False}, jobs=True, hold_s=900)`."""
     async with AsyncExitStack() as stack:
 
         async def start(
@@ -39,11 +40,14 @@ async def open_shop(
             faults: Faults | None = None,
             time_scale: float = 0.01,
             wechat: WeChat | None = None,
+            merchant: dict[str, Any] | None = None,
             **changes: Any,
         ) -> Shop:
             wechat = wechat or WeChat(wechat_keys, faults, time_scale=time_scale)
             url = await stack.enter_async_context(serving(wechat.app()))
             account = configuration.load({**environment, **wechat_keys.environment(url)}).wechat
+            assert account is not None
+            account = msgspec.structs.replace(account, **merchant or {})
             road = await serve(wechat=account, **changes)
             phone = await stack.enter_async_context(ClientSession())
             return Shop(road, wechat, url, phone)

@@ -33,6 +33,7 @@ REPORT_WINDOW_DAYS_MAX = 366  # a year and a leap day: longer questions belong t
 REPORT_SUMMARY_ROWS_MAX = (
     20_000  # about 4 MiB of JSON, held as a whole; past it a shorter window is asked for
 )
+REPORT_FIGURES_ROWS_MAX = 10_000  # a year of hours, about 0.7 MiB of JSON; past it a longer unit is asked for
 REPORT_CSV_CHUNK_ROWS = 1_000  # rows a chunk of the streamed CSV: ~150 KiB, so memory stays flat
 REPORT_WRITE_S_MAX = 60.0  # a client that takes none of a chunk for so long is gone
 PRICE_FEN_MAX = 100_000_000  # one million yuan a unit; WeChat Pay's own ceiling is far lower

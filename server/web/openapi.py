@@ -40,6 +40,7 @@ _TAGS: Final = {
     "tickets": "A buyer's tickets and their QR.",
     "gate": "What gate staff may ask: to log in, where they can work, and whether a ticket passes.",
     "reports": "What analysts may ask.",
+    "figures": "What the report screen shows of it.",
     "webhooks": "What payment gateways tell.",
     "wechat": "Logging in by WeChat, and what WeChat Pay tells.",
     "pages": "The screens.",

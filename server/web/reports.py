@@ -40,13 +40,20 @@ class WindowQuery(msgspec.Struct, frozen=True, rename={"start": "from", "end": "
     end: Time | None = None
 
 
-class RedemptionsQuery(WindowQuery, frozen=True):
-    """`cursor`: the `next_cursor` of the page before. With `format=csv` the whole window is streamed."""
+class FilterQuery(WindowQuery, frozen=True):
+    """Which verdicts: those that are equal to every value that is given."""
 
     function: Text | None = None
     location: Text | None = None
     operator: Text | None = None
+    terminal_device_id: Text | None = None
     result: Literal["success", "reject"] | None = None
+    reason: Text | None = None
+
+
+class RedemptionsQuery(FilterQuery, frozen=True):
+    """`cursor`: the `next_cursor` of the page before. With `format=csv` the whole window is streamed."""
+
     limit: Annotated[int, msgspec.Meta(ge=1, le=REPORT_PAGE_MAX)] = REPORT_PAGE_DEFAULT
     cursor: Annotated[str, msgspec.Meta(max_length=200)] | None = None
     format: Literal["json", "csv"] = "json"
@@ -114,15 +121,8 @@ async def redemptions(
     if place is not None and body.start is None and body.end is None:
         start, end = _bounded(place.start, place.end)
     else:
-        start, end = _window(body)
-    wanted = RedemptionFilter(
-        start=start,
-        end=end,
-        function=body.function,
-        location=body.location,
-        operator=body.operator,
-        result=body.result,
-    )
+        start, end = window(body)
+    wanted = chosen(body, start, end)
     after = None if place is None else (place.decided_at, place.event_id)
     if body.format == "csv":
         return await stream_csv(request, wanted, after)
@@ -136,7 +136,7 @@ async def redemptions(
 
 async def summary(request: web.Request, caller: Operator, body: WindowQuery) -> SummaryAnswer:
     """How many redemptions of what, where, when and with what result; and what is sold, held and free."""
-    start, end = _window(body)
+    start, end = window(body)
     async with request.app[appkeys.REPORTS_DATABASE].transaction(read_only=True) as connection:
         rows = await reports.redemptions_summary(connection, start, end, REPORT_SUMMARY_ROWS_MAX + 1)
         stock = await catalog.stock(connection)
@@ -161,12 +161,34 @@ async def summary(request: web.Request, caller: Operator, body: WindowQuery) -> 
             )
             for row in rows
         ],
-        [StockAnswer(s.product_id, s.sku, s.name, s.sellable, s.reserved, s.sold) for s in stock],
+        [stock_answer(each) for each in stock],
     )
 
 
-def _window(query: WindowQuery) -> tuple[datetime, datetime]:
-    """What `from` and `to` say; the one that is missing is 24 hours away from the other."""
+def stock_answer(stock: catalog.StockRow) -> StockAnswer:
+    """A product's stock as analysts see it."""
+    return StockAnswer(stock.product_id, stock.sku, stock.name, stock.sellable, stock.reserved, stock.sold)
+
+
+def chosen(query: FilterQuery, start: datetime, end: datetime) -> RedemptionFilter:
+    """What a query chooses, within a window."""
+    return RedemptionFilter(
+        start=start,
+        end=end,
+        function=query.function,
+        location=query.location,
+        operator=query.operator,
+        terminal_device_id=query.terminal_device_id,
+        result=query.result,
+        reason=query.reason,
+    )
+
+
+def window(query: WindowQuery) -> tuple[datetime, datetime]:
+    """What `from` and `to` say; the one that is missing is 24 hours away from the other.
+
+    Raises Refusal(INVALID_RANGE): upside down, longer than a year, or beyond the calendar.
+    """
     try:
         end = query.end or (datetime.now(UTC) if query.start is None else query.start + _DEFAULT_WINDOW)
         start = query.start or end - _DEFAULT_WINDOW

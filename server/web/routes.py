@@ -14,7 +14,7 @@ import msgspec
 
 from server.domain.errors import ErrorCode as E
 from server.hosted.gateway import Notification
-from server.web import buyer, gate, ops, pages, reports, tickets, webhooks, wechat
+from server.web import buyer, figures, gate, ops, pages, reports, tickets, webhooks, wechat
 from server.wechat.sealed import Envelope
 
 
@@ -156,6 +156,10 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         method="GET", path="/reports/summary", handler=reports.summary, access=Access.ANALYST,
         query=reports.WindowQuery, answer=reports.SummaryAnswer, errors=(E.INVALID_RANGE, *_RECORD),
+    ),
+    Route(
+        method="GET", path="/reports/figures", handler=figures.figures, access=Access.ANALYST,
+        query=figures.FiguresQuery, answer=figures.FiguresAnswer, errors=(E.INVALID_RANGE, *_RECORD),
     ),
     Route(method="GET", path="/client", handler=buyer.client, answer=buyer.ClientAnswer),
     Route(method="GET", path="/", handler=pages.buyer_page),

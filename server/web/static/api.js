@@ -15,6 +15,12 @@ export class Refused extends Error {
 
 export class Unreached extends Error {}
 
+const SKEW_MIN_MS = 5_000; // less is the answer's own way, and the Date header counts whole seconds
+let aheadMs = 0;
+
+/** The server's time in unix milliseconds, as its last answer told: a device's own clock may be hours off. */
+export const serverNow = () => Date.now() + aheadMs;
+
 /** One request; gives the parsed answer. `token`: a bearer token. Throws Refused or Unreached. */
 export async function call(method, path, {body, token, headers = {}, timeoutMs = LONGEST_MS} = {}) {
   const cut = new AbortController();
@@ -30,6 +36,7 @@ export async function call(method, path, {body, token, headers = {}, timeoutMs =
       signal: cut.signal,
       cache: "no-store",
     });
+    noteTime(answer.headers.get("Date"));
     const text = await answer.text();
     let parsed = {};
     try {
@@ -45,6 +52,11 @@ export async function call(method, path, {body, token, headers = {}, timeoutMs =
   } finally {
     clearTimeout(timer);
   }
+}
+
+function noteTime(date) {
+  const ahead = Date.parse(date ?? "") - Date.now();
+  if (!Number.isNaN(ahead)) aheadMs = Math.abs(ahead) > SKEW_MIN_MS ? ahead : 0;
 }
 
 /** A fresh id for a command: made before it is sent, kept until it is answered. */

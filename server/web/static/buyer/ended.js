@@ -1,0 +1,48 @@
+// An order that no longer waits for payment: paid, with its tickets; or ended, said as it is.
+
+import {fill, h} from "../dom.js";
+import {t, yuan} from "../words.js";
+import {button, notice} from "./notices.js";
+import {usesLeft} from "./package.js";
+import {ask} from "./session.js";
+
+const TITLES = {PAID: "paid_title", EXPIRED: "expired_title", CANCELLED: "cancelled_title", REFUND_REQUIRED: "refund_title"};
+
+/** `{title, element}`. */
+export function endedView(scene) {
+  const {order, check, go} = scene;
+  const title = t(TITLES[order.status]);
+  if (order.status === "PAID") return {title, element: paid(scene)};
+  const anew = button(t("order_anew"), () => go("#/"));
+  if (order.status === "REFUND_REQUIRED") {
+    return {title, element: notice("stop", t("REFUND_REQUIRED"), t("refund_more", {amount: yuan(order.total_fen)}))};
+  }
+  if (order.status === "CANCELLED") return {title, element: notice("", t("CANCELLED"), t("cancelled_order_more"), anew)};
+  const again = button(t("check_again"), async () => {
+    again.disabled = true;
+    await check();
+    again.disabled = false;
+  }, "quiet");
+  return {title, element: notice("wait", t("EXPIRED"), t("expired_more"), anew, again)};
+}
+
+function paid({order, life}) {
+  const units = order.items.reduce((sum, {qty}) => sum + qty, 0);
+  const list = h("div", {class: "stack"}, h("a", {class: "button block", href: "#/tickets"}, t("tab_tickets")));
+  const element = h("div", {class: "stack"},
+    h("section", {class: "card done row"}, h("span", {class: "check", "aria-hidden": "true"}),
+      h("p", {class: "grow"}, units === 1 ? t("paid_more_one") : t("paid_more", {n: units}))),
+    list);
+  ask("GET", "/my/tickets").then(({tickets}) => {
+    const ours = tickets.filter((ticket) => ticket.order_id === order.order_id);
+    if (!life.over && ours.length) fill(list, ours.map((ticket, at) => ticketOf(ticket, at === 0)));
+  }, () => {}); // then the button leads to them
+  return element;
+}
+
+function ticketOf(ticket, first) {
+  return h("section", {class: "card stack"},
+    h("h2", null, ticket.product.name),
+    usesLeft(ticket.entitlements),
+    h("a", {class: `button ${first ? "" : "quiet"} block`, href: `#/ticket/${ticket.ticket_code}`}, t("show_ticket")));
+}

@@ -14,12 +14,13 @@ import pytest
 from aiohttp import ClientSession
 
 from server import config as configuration
+from server.config import WeChatAccount
 from server.dev.embedded import EmbeddedServers
 from server.dev.serving import serving
 from server.dev.wechat import WeChat
 from server.dev.wechat_faults import Faults
 from server.dev.wechat_keys import WeChatKeys
-from tests.conftest import Serve
+from tests.conftest import Serve, key
 from tests.payment.market_day import Day, hold_market
 from tests.payment.shop import Shop
 
@@ -28,9 +29,20 @@ AnotherServer = Callable[[Shop], Awaitable[Shop]]
 PostgresAway = Callable[[], AbstractAsyncContextManager[None]]
 
 
+@pytest.fixture(scope="session")
+def merchant_account(wechat_keys: WeChatKeys) -> WeChatAccount:
+    """The merchant as the configuration reads it. Read once: a private key is checked for 50 ms."""
+    databases = {"REDIS_URL": "redis://127.0.0.1", "DATABASE_URL": "postgresql://127.0.0.1/nowhere"}
+    secrets = {f"GATELINE_{name}": f"1:{key()}" for name in ("QR_KEYS", "JWT_KEYS")}
+    merchant = wechat_keys.environment("http://127.0.0.1:9")
+    account = configuration.load({**databases, **secrets, **merchant}).wechat
+    assert account is not None
+    return account
+
+
 @pytest.fixture
 async def open_shop(
-    serve: Serve, environment: dict[str, str], wechat_keys: WeChatKeys
+    serve: Serve, merchant_account: WeChatAccount, wechat_keys: WeChatKeys
 ) -> AsyncIterator[OpenShop]:
     """Opens shops: `await open_shop(faults=Faults(...), merchant={"h5": False}, jobs=True, hold_s=900)`."""
     async with AsyncExitStack() as stack:
@@ -45,9 +57,9 @@ async def open_shop(
         ) -> Shop:
             wechat = wechat or WeChat(wechat_keys, faults, time_scale=time_scale)
             url = await stack.enter_async_context(serving(wechat.app()))
-            account = configuration.load({**environment, **wechat_keys.environment(url)}).wechat
-            assert account is not None
-            account = msgspec.structs.replace(account, **merchant or {})
+            account = msgspec.structs.replace(
+                merchant_account, api_urls=(url,), login_url=url, **merchant or {}
+            )
             road = await serve(wechat=account, **changes)
             phone = await stack.enter_async_context(ClientSession())
             return Shop(road, wechat, url, phone)

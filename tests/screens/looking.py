@@ -16,6 +16,7 @@ class Window:
         self.context = context
         self.origin = origin
         self.expected: list[str] = []  # parts of console errors that a test provokes
+        self.visits: list[str] = []  # beginnings of addresses to which the page is to send its visitor
         self._pictures = pictures
         self._errors: list[str] = []
         self._requests: list[str] = []
@@ -28,17 +29,19 @@ class Window:
             self._errors.append(f"{message.type}: {message.text}")
 
     def _asked(self, request: Request) -> None:
-        self._requests.append(request.url)
+        visit = request.is_navigation_request() and request.url.startswith(tuple(self.visits))
+        if not visit:
+            self._requests.append(request.url)
 
     async def go(self, path: str) -> None:
         """Open a path of the server."""
         await self.page.goto(self.origin + path)
 
-    async def picture(self, name: str) -> Path:
-        """A picture of the whole page in `tests/out/screens/`."""
+    async def picture(self, name: str, *, whole: bool = True) -> Path:
+        """A picture in `tests/out/screens/`: of the whole page, or of what the device shows of it."""
         self._pictures.mkdir(parents=True, exist_ok=True)
         file = self._pictures / f"{name}.png"
-        await self.page.screenshot(path=file, full_page=True)
+        await self.page.screenshot(path=file, full_page=whole)
         return file
 
     def judge(self) -> None:

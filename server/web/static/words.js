@@ -50,7 +50,7 @@ export const knows = (key) => key in words;
 
 /** Fen as people read them. */
 export function yuan(fen) {
-  return new Intl.NumberFormat(language === "zh" ? "zh-CN" : "en", {style: "currency", currency: "CNY"}).format(fen / 100);
+  return new Intl.NumberFormat(language === "zh" ? "zh-CN" : "en", {style: "currency", currency: "CNY", currencyDisplay: "narrowSymbol"}).format(fen / 100);
 }
 
 /** A moment as people read it, in the device's own zone. */

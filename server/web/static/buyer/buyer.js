@@ -14,14 +14,15 @@ import {ticketsView} from "./tickets.js";
 import {upgradeView} from "./upgrade.js";
 
 const CODE = "([0-9A-Z]{1,40})";
-// What the address says, the view, and the tab that it belongs to; `alone`: without tabs, nothing else is offered.
+// What the address says, the view, and the tab that it belongs to; `alone`: without tabs, nothing else is offered; `slip`: narrow, as a
+// thing that is held in the hand.
 const VIEWS = [
   {path: /^$/, view: shopView, tab: "shop"},
   {path: /^orders$/, view: ordersView, tab: "orders"},
-  {path: new RegExp(`^order/${CODE}$`), view: orderView, tab: "orders"},
+  {path: new RegExp(`^order/${CODE}$`), view: orderView, tab: "orders", slip: true},
   {path: /^tickets$/, view: ticketsView, tab: "tickets"},
-  {path: new RegExp(`^ticket/${CODE}$`), view: ticketView, tab: "tickets"},
-  {path: /^upgrade(?:\/([0-9A-Za-z.]{1,64}))?$/, view: upgradeView, alone: true},
+  {path: new RegExp(`^ticket/${CODE}$`), view: ticketView, tab: "tickets", slip: true},
+  {path: /^upgrade(?:\/([0-9A-Za-z.]{1,64}))?$/, view: upgradeView, alone: true, slip: true},
 ];
 const TABS = [["shop", "#/"], ["orders", "#/orders"], ["tickets", "#/tickets"]];
 
@@ -46,10 +47,11 @@ offline.hidden = navigator.onLine;
 
 function show(first) {
   const place = location.hash.replace(/^#\/?/, "");
-  const {path, view, tab, alone} = VIEWS.find((each) => each.path.test(place)) ?? VIEWS[0];
+  const {path, view, tab, alone, slip} = VIEWS.find((each) => each.path.test(place)) ?? VIEWS[0];
   life.end();
   life = new Life();
   tabs.hidden = alone === true;
+  main.classList.toggle("slip", slip === true);
   for (const link of links) {
     if (link.dataset.tab === tab) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");

@@ -116,12 +116,12 @@ export function orderView({title, body, life, go}, orderId) {
 
 function factsOf(order) {
   return h("section", {class: "card stack tight"},
+    h("div", {class: "row apart"}, h("h2", null, t("what")), tag(order.status)),
     h("ul", {class: "contents"}, order.items.map(({name, qty, unit_price_fen: price}) =>
-      h("li", null, h("span", {class: "grow"}, name), h("span", {class: "figure times"}, t("uses", {n: qty})),
+      h("li", null, h("span", {class: "grow"}, name), h("span", {class: "figure times"}, t("units", {n: qty})),
         h("span", {class: "figure sum"}, price ? yuan(price * qty) : t("free"))))),
     h("dl", {class: "facts"},
       h("dt", null, t("total")), h("dd", {class: "figure"}, h("strong", null, order.total_fen ? yuan(order.total_fen) : t("free"))),
       h("dt", null, t("made_at")), h("dd", {class: "figure"}, moment(order.created_at)),
-      h("dt", null, t("order_no")), h("dd", {class: "mono small"}, order.order_id)),
-    h("div", null, tag(order.status)));
+      h("dt", null, t("order_no")), h("dd", {class: "mono number"}, order.order_id)));
 }

@@ -33,7 +33,7 @@ export function ordersView({title, body, life}) {
 
 function row(order) {
   return h("li", null, h("a", {class: "card stack tight whole", href: `#/order/${order.order_id}`},
-    h("span", {class: "row apart"}, h("span", {class: "soft small figure"}, moment(order.created_at)), tag(order.status)),
-    order.items.map(({name, qty}) => h("span", {class: "row apart"}, h("strong", {class: "grow"}, name), h("span", {class: "figure"}, t("uses", {n: qty})))),
-    h("span", {class: "row apart"}, h("span", {class: "mono small soft"}, order.order_id), h("strong", {class: "figure"}, order.total_fen ? yuan(order.total_fen) : t("free")))));
+    order.items.map(({name, qty}) => h("span", {class: "row apart"}, h("strong", {class: "grow"}, name), h("span", {class: "figure"}, t("units", {n: qty})))),
+    h("span", {class: "soft small figure"}, moment(order.created_at)),
+    h("span", {class: "row apart"}, tag(order.status), h("strong", {class: "figure"}, order.total_fen ? yuan(order.total_fen) : t("free")))));
 }

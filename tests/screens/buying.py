@@ -1,0 +1,120 @@
+"""A buyer in front of the page: devices that imitate WeChat's, whose payment dialog really pays at the simulator."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from playwright.async_api import Locator, Page, expect
+
+from server.dev.wechat import WeChat
+from tests.road import Road
+from tests.screens.looking import Window
+
+DESKTOP = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Safari/537.36"
+PHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 Version/17.5 Mobile Safari/604.1"
+WECHAT = "Mozilla/5.0 (Linux; Android 14) AppleWebKit/537.36 Chrome/126.0 Mobile MicroMessenger/8.0.50(0x28003231)"
+MINIPROGRAM = f"{WECHAT} MiniProgramEnv/android miniProgram/wx0000000000000000"
+UNMARKED = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 MicroMessenger/8.0.49"
+
+# WeChat's object in its browser: what the dialog says is for the test to decide.
+BRIDGE = """
+window.WeixinJSBridge = {invoke(name, payload, back) {
+  window.heardByWeChat(name, payload).then((told) => told === null || back(told));
+}};
+"""
+# The same, but later, as it is on a slow phone.
+LATE_BRIDGE = f"setTimeout(() => {{ {BRIDGE} document.dispatchEvent(new Event('WeixinJSBridgeReady')); }}, 300);"
+# In a Mini Program: what WeChat's own script offers to pages.
+SHELL = """
+window.wx = {miniProgram: {
+  navigateTo: ({url}) => window.heardByWeChat("navigateTo", url),
+  reLaunch: ({url}) => window.heardByWeChat("reLaunch", url),
+}};
+"""
+INSIDE = "window.__wxjs_environment = 'miniprogram';"
+
+
+class Buyer:
+    """What a person does on the page."""
+
+    def __init__(self, window: Window, road: Road) -> None:
+        self.window = window
+        self.page: Page = window.page
+        self.road = road
+
+    def button(self, name: str | re.Pattern[str]) -> Locator:
+        """A button or a link that looks like one, by its words."""
+        return self.page.get_by_role("button", name=name).or_(self.page.get_by_role("link", name=name)).first
+
+    @property
+    def title(self) -> Locator:
+        """What the view is about."""
+        return self.page.locator("h1")
+
+    async def choose(self, units: int = 1) -> None:
+        """Take so many of the first package."""
+        for _ in range(units):
+            await self.page.get_by_role("button", name=re.compile("One more|增加")).first.click()
+
+    async def order(self, units: int = 1) -> str:
+        """Choose and order; the order's id, once its page is there."""
+        await self.choose(units)
+        await self.page.get_by_role("button", name=re.compile("^(Order|提交订单)$")).click()
+        await self.page.wait_for_url(re.compile(r"#/order/"))
+        return self.page.url.rpartition("/")[2]
+
+    async def is_paid(self) -> None:
+        """The page says so, by itself."""
+        await expect(self.title).to_have_text(re.compile("Paid|付款成功"), timeout=15_000)
+
+
+class Dialog:
+    """WeChat on a device: hears what the page asks of it, pays or not, and says what the test wants it to say."""
+
+    def __init__(self, wechat: WeChat, url: str, road: Road, user: str = "wang") -> None:
+        self.wechat = wechat
+        self.url = url
+        self.road = road
+        self.user = user
+        self.says: dict[str, str] | None = {"err_msg": "get_brand_wcpay_request:ok"}  # None: nothing, ever
+        self.pays = True
+        self.heard: list[tuple[str, Any]] = []
+
+    async def attach(self, window: Window) -> None:
+        """From now on the page's WeChat is this one."""
+        await window.page.expose_function("heardByWeChat", self._hear)
+
+    async def _hear(self, name: str, payload: Any) -> dict[str, str] | None:
+        self.heard.append((name, payload))
+        if name == "getBrandWCPayRequest" and self.pays:
+            assert await self.pay({"payPayload": payload}) == "requestPayment:ok"
+        return self.says
+
+    async def pay(self, what: dict[str, Any]) -> str:
+        """Pay on the person's phone; what WeChat says of it."""
+        async with self.road.session.post(
+            f"{self.url}/phone/pay", json={"user": self.user, **what}
+        ) as answer:
+            told: dict[str, str] = await answer.json()
+            return told["errMsg"]
+
+    async def code(self, *, mini: bool) -> str:
+        """A fresh login code."""
+        keys = self.wechat.keys
+        appid = keys.miniprogram_appid if mini else keys.appid
+        async with self.road.session.post(
+            f"{self.url}/phone/code", json={"user": self.user, "appid": appid}
+        ) as answer:
+            told: dict[str, str] = await answer.json()
+            return told["code"]
+
+
+def handed_to_pay_page(url: str) -> dict[str, Any]:
+    """The payment in the address of the shell's pay page."""
+    assert url.startswith("/pages/pay/pay?params=")
+    (text,) = parse_qs(urlsplit(url).query)["params"]
+    payload: dict[str, Any] = json.loads(text)
+    return payload

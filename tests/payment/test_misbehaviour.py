@@ -142,4 +142,4 @@ def test_money_taken_twice_is_counted(market_day: Day) -> None:
     paid, other = list(books.taken.values())[:2]
     theirs = dict(books.theirs)
     theirs[other] = dataclasses.replace(theirs[other], attach=theirs[paid].attach)
-    assert list(dataclasses.replace(books, theirs=theirs).paid_twice) == [theirs[paid].attach]
+    assert theirs[paid].attach in dataclasses.replace(books, theirs=theirs).paid_twice

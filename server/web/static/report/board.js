@@ -1,0 +1,180 @@
+// The report itself: what is chosen, the figures of it, and everything that shows them.
+
+import {Refused} from "../api.js";
+import {fill, h, say} from "../dom.js";
+import {t} from "../words.js";
+import {charts} from "./charts.js";
+import {TooLarge, fileName, save} from "./file.js";
+import {FilterBar} from "./filterbar.js";
+import {anyFilter, asked, read, span, write} from "./filters.js";
+import {Freshness} from "./freshness.js";
+import {Headline} from "./headline.js";
+import {Live} from "./live.js";
+import {loginForm} from "./login.js";
+import {Newest} from "./newest.js";
+import {learn, now} from "./servertime.js";
+import {ask, logOut} from "./session.js";
+import {zoneOfDevice} from "./timeline.js";
+
+const CLOCK_WRONG_MS = 5_000;
+
+export class Board {
+  /** `refused(name)`: the token is not an analyst's, but of this account, as far as it is known. */
+  constructor({refused, name}) {
+    Object.assign(this, {refused, name});
+    this.chosen = read(location.search);
+    this.shown = null; // {chosen, figures, span} of what is on the screen
+    this.choices = null; // {window, figures}: without filters
+    this.trouble = "";
+    this.live = new Live({load: (stale) => this.#load(stale), goesOn: () => this.#span().live, told: (what) => this.#told(what)});
+    this.bar = new FilterBar({choose: (chosen) => this.#choose(chosen), suggest: () => this.#span()});
+    this.fresh = new Freshness({pause: (paused) => { this.live.pause(paused); this.#status(); }, refresh: () => this.live.now()});
+    this.headline = new Headline();
+    this.charts = charts();
+    this.newest = new Newest();
+    this.door = h("div", {class: "door"});
+    this.csv = h("button", {class: "button small", type: "button", onclick: () => this.#file()}, t("csv"));
+    this.csvSaid = h("p", {class: "small csv-said", role: "status"});
+    this.title = h("h1", {tabindex: "-1"}, t("report_title"));
+    this.figures = h("div", {class: "figures", "aria-busy": "true"},
+      this.headline.element, h("div", {class: "charts"}, this.charts.cards.map((card) => card.element), this.newest.element));
+    this.element = h("main", {class: "page wide stack", id: "main"},
+      h("div", {class: "row wrap apart top"}, this.title, h("div", {class: "row wrap"}, this.csv)), this.csvSaid,
+      this.fresh.line, this.fresh.notice, this.door, this.bar.element, this.figures);
+  }
+
+  begin() {
+    this.watch = () => this.#back();
+    window.addEventListener("popstate", this.watch);
+    this.bar.show(this.chosen, null);
+    this.#status();
+    this.title.focus();
+    this.live.now();
+  }
+
+  end() {
+    window.removeEventListener("popstate", this.watch);
+    this.live.end();
+  }
+
+  #span = () => span(this.chosen, now());
+
+  #choose(chosen) {
+    this.chosen = chosen;
+    const address = write(chosen, location.search);
+    if (address !== location.search) history.pushState(null, "", address);
+    this.#turn();
+  }
+
+  #back() {
+    this.chosen = read(location.search);
+    this.#turn();
+  }
+
+  #turn() {
+    this.bar.show(this.chosen, this.choices?.figures);
+    this.figures.setAttribute("aria-busy", "true");
+    this.#status();
+    this.live.now();
+  }
+
+  async #load(stale) {
+    const chosen = this.chosen;
+    let window = this.#span();
+    const sent = Date.now();
+    let figures = await this.#figures(chosen, window);
+    if (stale()) return;
+    // The clock of this device is wrong: the window is asked for anew, by the server's clock.
+    if (learn(figures.answered_at, sent, Date.now()) > CLOCK_WRONG_MS && window.live) {
+      window = this.#span();
+      figures = await this.#figures(chosen, window);
+    }
+    const key = chosen.window === "custom" ? `${chosen.from} ${chosen.to}` : chosen.window;
+    let choices = this.choices;
+    if (!anyFilter(chosen)) choices = {key, figures};
+    else if (choices?.key !== key) choices = {key, figures: await this.#figures({window: chosen.window}, window)};
+    if (stale()) return;
+    const before = this.shown?.chosen;
+    await this.newest.load(chosen, window, before === chosen, stale);
+    if (stale()) return;
+    this.choices = choices;
+    this.shown = {chosen, figures, window};
+    this.#show();
+  }
+
+  #figures(chosen, window) {
+    const query = asked(chosen, window);
+    query.set("unit", window.unit);
+    query.set("zone", zoneOfDevice());
+    return ask("/reports/figures", query, {timeoutMs: 30_000});
+  }
+
+  #show() {
+    const {chosen, figures, window} = this.shown;
+    const filtered = anyFilter(chosen);
+    this.bar.show(chosen, this.choices.figures);
+    this.headline.show(figures, window.live);
+    this.charts.show(figures, filtered);
+    this.newest.show(figures, t(filtered ? "nothing_filtered" : "nothing"));
+    this.figures.setAttribute("aria-busy", "false");
+  }
+
+  #told({state, fault}) {
+    this.waiting = state === "waiting";
+    if (state === "fresh") this.trouble = "";
+    if (state === "failed") {
+      if (fault instanceof Refused && fault.status === 403) return this.refused(this.name);
+      if (fault instanceof Refused && fault.status === 401) this.#expired(fault.code);
+      else if (fault instanceof Refused && fault.code === "INVALID_RANGE") this.trouble = "too_much";
+      else this.trouble = fault instanceof Refused ? "unanswered" : "offline";
+    }
+    this.#status();
+  }
+
+  #status() {
+    this.fresh.show({
+      at: this.shown ? new Date(this.shown.figures.answered_at) : null,
+      live: this.#span().live,
+      paused: this.live.paused,
+      trouble: this.trouble,
+      waiting: this.waiting,
+    });
+    this.figures.classList.toggle("stale", Boolean(this.trouble));
+  }
+
+  /** The figures stay, marked as of when; the login stands above them. */
+  #expired(code) {
+    this.live.blocked = true;
+    this.trouble = "expired";
+    logOut();
+    const why = t(code === "OPERATOR_DISABLED" ? "disabled" : "session_over");
+    const time = this.shown ? this.fresh.clock(new Date(this.shown.figures.answered_at)) : null;
+    const notice = h("div", {class: "notice wait"}, h("strong", {}, why), time ? h("p", {}, t("kept_as_of", {time})) : null);
+    say(why);
+    fill(this.door, loginForm({notice, then: async (name) => {
+      this.name = name;
+      this.live.blocked = false;
+      this.trouble = "";
+      fill(this.door);
+      this.title.focus();
+      await this.live.now();
+    }}));
+  }
+
+  async #file() {
+    const {chosen, window} = this.shown ?? {chosen: this.chosen, window: this.#span()};
+    const name = fileName(window);
+    this.csv.disabled = true;
+    const tell = (text) => fill(this.csvSaid, text);
+    try {
+      await save(asked(chosen, window), name, (bytes) => tell(t("csv_at", {count: Math.ceil(bytes / 1024)})));
+      tell(t("csv_done", {name}));
+    } catch (fault) {
+      if (fault.status === 401) this.#expired("TOKEN_EXPIRED");
+      tell(t(fault instanceof TooLarge ? "csv_too_large" : "csv_broken"));
+    } finally {
+      this.csv.disabled = false;
+      this.#status();
+    }
+  }
+}

@@ -1,0 +1,76 @@
+// When to ask again: every few seconds while the page is seen and the window goes on, less often where an answer takes
+// long, later and later while no answer comes. One question at a time; the answer to an older question is passed over.
+
+const EVERY_MS = 5_000;
+const REST = 20; // times the time that the last answer took: the record has others to serve
+const LONGEST_MS = 60_000;
+
+export class Live {
+  /** `load`: asks and shows, throws what it cannot; `told({state, fault})`: fresh, waiting or failed. */
+  constructor({load, goesOn, told}) {
+    Object.assign(this, {load, goesOn, told});
+    this.paused = false;
+    this.blocked = false; // nobody is logged in: asking is no use
+    this.ended = false;
+    this.failures = 0;
+    this.turn = 0;
+    this.timer = null;
+    this.watch = new AbortController();
+    const on = (target, name, act) => target.addEventListener(name, act, {signal: this.watch.signal});
+    on(document, "visibilitychange", () => (document.hidden ? this.#rest() : this.#wanted() && this.now()));
+    on(window, "online", () => this.#wanted() && this.now());
+    on(window, "offline", () => this.told({state: "failed", fault: null}));
+    on(window, "pagehide", () => this.#rest());
+    on(window, "pageshow", (event) => event.persisted && this.#wanted() && this.now());
+  }
+
+  /** Ask at once, whatever was planned. */
+  async now() {
+    this.#rest();
+    if (this.blocked) return;
+    const turn = (this.turn += 1);
+    const stale = () => turn !== this.turn || this.ended;
+    const began = performance.now();
+    this.told({state: "waiting"});
+    try {
+      await this.load(stale);
+      if (stale()) return;
+      this.failures = 0;
+      this.told({state: "fresh"});
+    } catch (fault) {
+      if (stale()) return;
+      this.failures += 1;
+      this.told({state: "failed", fault});
+      if (fault.status !== undefined && !fault.transient) return; // the same question would get the same answer
+    }
+    const took = performance.now() - began;
+    if (this.#wanted()) this.#plan(this.failures ? EVERY_MS * 2 ** Math.min(4, this.failures - 1) : Math.max(EVERY_MS, REST * took));
+  }
+
+  pause(paused) {
+    this.paused = paused;
+    if (paused) this.#rest();
+    else this.now();
+  }
+
+  /** No question and no timer is left. */
+  end() {
+    this.ended = true;
+    this.#rest();
+    this.watch.abort();
+  }
+
+  #wanted() {
+    return !this.ended && !this.blocked && !document.hidden && (this.failures > 0 || (!this.paused && this.goesOn()));
+  }
+
+  #plan(wait) {
+    this.#rest();
+    this.timer = setTimeout(() => this.now(), Math.min(LONGEST_MS, wait));
+  }
+
+  #rest() {
+    clearTimeout(this.timer);
+    this.timer = null;
+  }
+}

@@ -21,9 +21,12 @@ let aheadMs = 0;
 /** The server's time in unix milliseconds, as its last answer told: a device's own clock may be hours off. */
 export const serverNow = () => Date.now() + aheadMs;
 
-/** One request; gives the parsed answer. `token`: a bearer token. Throws Refused or Unreached. */
-export async function call(method, path, {body, token, headers = {}, timeoutMs = LONGEST_MS} = {}) {
+/** One request; gives the parsed answer. `token`: a bearer token; `signal`: gives it up. Throws Refused or Unreached. */
+export async function call(method, path, {body, token, headers = {}, timeoutMs = LONGEST_MS, signal} = {}) {
   const cut = new AbortController();
+  const giveUp = () => cut.abort();
+  signal?.addEventListener("abort", giveUp);
+  if (signal?.aborted) giveUp();
   const timer = setTimeout(() => cut.abort(), timeoutMs);
   const sent = {Accept: "application/json", ...headers};
   if (body !== undefined) sent["Content-Type"] = "application/json";
@@ -51,6 +54,7 @@ export async function call(method, path, {body, token, headers = {}, timeoutMs =
     throw new Unreached(fault.name);
   } finally {
     clearTimeout(timer);
+    signal?.removeEventListener("abort", giveUp);
   }
 }
 

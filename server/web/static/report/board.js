@@ -1,6 +1,6 @@
 // The report itself: what is chosen, the figures of it, and everything that shows them.
 
-import {Refused} from "../api.js";
+import {Refused, serverNow} from "../api.js";
 import {fill, h, say} from "../dom.js";
 import {t} from "../words.js";
 import {charts} from "./charts.js";
@@ -12,21 +12,19 @@ import {Headline} from "./headline.js";
 import {Live} from "./live.js";
 import {loginForm} from "./login.js";
 import {Newest} from "./newest.js";
-import {learn, now} from "./servertime.js";
+import {count} from "./numbers.js";
 import {ask, logOut} from "./session.js";
 import {zoneOfDevice} from "./timeline.js";
 
-const CLOCK_WRONG_MS = 5_000;
-
 export class Board {
-  /** `refused(name)`: the token is not an analyst's, but of this account, as far as it is known. */
-  constructor({refused, name}) {
-    Object.assign(this, {refused, name});
+  /** Nothing can be shown: `foreign(name)`: that account is no analyst's; `expired(words)`: the login is over. */
+  constructor({foreign, expired, name}) {
+    Object.assign(this, {foreign, expired, name});
     this.chosen = read(location.search);
     this.shown = null; // {chosen, figures, span} of what is on the screen
     this.choices = null; // {window, figures}: without filters
     this.trouble = "";
-    this.live = new Live({load: (stale) => this.#load(stale), goesOn: () => this.#span().live, told: (what) => this.#told(what)});
+    this.live = new Live({load: (signal) => this.#load(signal), goesOn: () => this.#span().live, told: (what) => this.#told(what)});
     this.bar = new FilterBar({choose: (chosen) => this.#choose(chosen), suggest: () => this.#span()});
     this.fresh = new Freshness({pause: (paused) => { this.live.pause(paused); this.#status(); }, refresh: () => this.live.now()});
     this.headline = new Headline();
@@ -57,7 +55,7 @@ export class Board {
     this.live.end();
   }
 
-  #span = () => span(this.chosen, now());
+  #span = () => span(this.chosen, new Date(serverNow()));
 
   #choose(chosen) {
     this.chosen = chosen;
@@ -74,39 +72,37 @@ export class Board {
   #turn() {
     this.bar.show(this.chosen, this.choices?.figures);
     this.figures.setAttribute("aria-busy", "true");
+    this.turned = true;
     this.#status();
     this.live.now();
   }
 
-  async #load(stale) {
+  async #load(signal) {
     const chosen = this.chosen;
+    const ahead = serverNow() - Date.now();
     let window = this.#span();
-    const sent = Date.now();
-    let figures = await this.#figures(chosen, window);
-    if (stale()) return;
-    // The clock of this device is wrong: the window is asked for anew, by the server's clock.
-    if (learn(figures.answered_at, sent, Date.now()) > CLOCK_WRONG_MS && window.live) {
+    let figures = await this.#figures(chosen, window, signal);
+    // The answer told that this device's clock is wrong: the window is asked for anew, by the server's.
+    if (window.live && Math.abs(serverNow() - Date.now() - ahead) > 1_000) {
       window = this.#span();
-      figures = await this.#figures(chosen, window);
+      figures = await this.#figures(chosen, window, signal);
     }
     const key = chosen.window === "custom" ? `${chosen.from} ${chosen.to}` : chosen.window;
     let choices = this.choices;
     if (!anyFilter(chosen)) choices = {key, figures};
-    else if (choices?.key !== key) choices = {key, figures: await this.#figures({window: chosen.window}, window)};
-    if (stale()) return;
-    const before = this.shown?.chosen;
-    await this.newest.load(chosen, window, before === chosen, stale);
-    if (stale()) return;
+    else if (choices?.key !== key) choices = {key, figures: await this.#figures({window: chosen.window}, window, signal)};
+    await this.newest.load(chosen, window, this.shown?.chosen === chosen, signal);
+    if (signal.aborted) return;
     this.choices = choices;
     this.shown = {chosen, figures, window};
     this.#show();
   }
 
-  #figures(chosen, window) {
+  #figures(chosen, window, signal) {
     const query = asked(chosen, window);
     query.set("unit", window.unit);
     query.set("zone", zoneOfDevice());
-    return ask("/reports/figures", query, {timeoutMs: 30_000});
+    return ask("/reports/figures", query, {signal});
   }
 
   #show() {
@@ -117,13 +113,15 @@ export class Board {
     this.charts.show(figures, filtered);
     this.newest.show(figures, t(filtered ? "nothing_filtered" : "nothing"));
     this.figures.setAttribute("aria-busy", "false");
+    if (this.turned) say(t("in_and_out", {in: count(figures.all.success), out: count(figures.all.reject)}));
+    this.turned = false;
   }
 
   #told({state, fault}) {
     this.waiting = state === "waiting";
     if (state === "fresh") this.trouble = "";
     if (state === "failed") {
-      if (fault instanceof Refused && fault.status === 403) return this.refused(this.name);
+      if (fault instanceof Refused && fault.status === 403) return this.foreign(this.name);
       if (fault instanceof Refused && fault.status === 401) this.#expired(fault.code);
       else if (fault instanceof Refused && fault.code === "INVALID_RANGE") this.trouble = "too_much";
       else this.trouble = fault instanceof Refused ? "unanswered" : "offline";
@@ -148,8 +146,9 @@ export class Board {
     this.trouble = "expired";
     logOut();
     const why = t(code === "OPERATOR_DISABLED" ? "disabled" : "session_over");
-    const time = this.shown ? this.fresh.clock(new Date(this.shown.figures.answered_at)) : null;
-    const notice = h("div", {class: "notice wait"}, h("strong", {}, why), time ? h("p", {}, t("kept_as_of", {time})) : null);
+    if (!this.shown) return this.expired(why);
+    const time = this.fresh.clock(new Date(this.shown.figures.answered_at));
+    const notice = h("div", {class: "notice wait"}, h("strong", {}, why), h("p", {}, t("kept_as_of", {time})));
     say(why);
     fill(this.door, loginForm({notice, then: async (name) => {
       this.name = name;
@@ -171,7 +170,7 @@ export class Board {
       tell(t("csv_done", {name}));
     } catch (fault) {
       if (fault.status === 401) this.#expired("TOKEN_EXPIRED");
-      tell(t(fault instanceof TooLarge ? "csv_too_large" : "csv_broken"));
+      tell(t(fault instanceof TooLarge ? "csv_too_large" : fault.status === 401 ? "session_over" : "csv_broken"));
     } finally {
       this.csv.disabled = false;
       this.#status();

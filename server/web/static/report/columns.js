@@ -62,7 +62,7 @@ export class Columns {
       h("svg:g", {class: "axis", "aria-hidden": "true"}, this.#labels(left, band)),
     );
     fill(this.plot, svg);
-    if (focused && this.active !== null) this.#element(this.active)?.focus({preventScroll: true});
+    if (focused && this.bands.length) this.#element(this.active ?? this.bands.at(-1).id)?.focus({preventScroll: true});
     else if (this.pointed) this.#tell();
   }
 

@@ -30,9 +30,9 @@ export class Newest {
   }
 
   /** The first page of these filters. `again`: they are the same as before. */
-  async load(chosen, span, again, stale) {
-    const page = await ask("/reports/redemptions", `${asked(chosen, span)}&limit=${PAGE}`, {timeoutMs: 30_000});
-    if (stale()) return;
+  async load(chosen, span, again, signal) {
+    const page = await ask("/reports/redemptions", `${asked(chosen, span)}&limit=${PAGE}`, {signal});
+    if (signal.aborted) return;
     this.chosen = chosen;
     const known = new Set(this.events.map((event) => event.event_id));
     const fresh = page.redemptions.filter((event) => !known.has(event.event_id));
@@ -88,7 +88,7 @@ export class Newest {
     query.set("cursor", cursor);
     query.set("limit", PAGE);
     try {
-      const page = await ask("/reports/redemptions", query, {timeoutMs: 30_000});
+      const page = await ask("/reports/redemptions", query);
       if (this.chosen !== chosen || this.cursor !== cursor) return; // somebody chose something else meanwhile
       this.events = [...this.events, ...page.redemptions];
       this.cursor = page.next_cursor;

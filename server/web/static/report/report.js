@@ -32,7 +32,11 @@ function door(notice = null) {
 
 /** The figures, for whoever has a token. */
 function open(name = "") {
-  board = new Board({name, refused: (who) => door(gateNotice(who))});
+  board = new Board({
+    name,
+    foreign: (who) => door(gateNotice(who)),
+    expired: (words) => door(h("div", {class: "notice wait"}, h("strong", {}, words))),
+  });
   show(board.element, {out: () => door()});
   board.begin();
 }

@@ -15,5 +15,5 @@ export async function logIn(username, password) {
   kept.set(TOKEN, answer.operator_token);
 }
 
-/** A question of an analyst. */
-export const ask = (path, query, options = {}) => call("GET", `${path}?${query}`, {...options, token: token()});
+/** A question of an analyst, which may be about a year. */
+export const ask = (path, query, {signal} = {}) => call("GET", `${path}?${query}`, {signal, timeoutMs: 30_000, token: token()});

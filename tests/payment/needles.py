@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from tests.payment.market import Market
 
-_WHOLE_MAX = 40  # longer ones are looked for by two pieces, so that one that was cut is found too
-_PIECE = 24
+_PIECE = 24  # longer ones are looked for by two pieces of this length, so that one that was cut is found too
 _HEAD = 6
 _WORDS = (
     *(
@@ -50,11 +49,11 @@ def _pieces(values: Iterable[str]) -> Iterable[str]:
         inner = re.search(r"(?:pr|prepay_id)=([\w-]+)", value)
         if inner is not None:  # an address that leads to the payment: what is secret of it is in its query
             yield inner.group(1)
-        elif len(value) <= _WHOLE_MAX:
+        elif len(value) <= _PIECE:
             yield value
         else:
             middle = len(value) // 2
-            yield from (value[:_PIECE], value[middle : middle + _PIECE])
+            yield from (value[:_PIECE], value[middle - _PIECE // 2 : middle + _PIECE // 2])
 
 
 def found(text: str, needles: Mapping[str, set[str]]) -> set[tuple[str, str]]:

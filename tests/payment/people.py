@@ -138,10 +138,9 @@ class Person:
             return
         end = datetime.fromisoformat(offer.json["expires_at"]).timestamp()
         await asyncio.sleep(end - time.time() - self._rng.uniform(-0.3, 2.0))
-        async with self._busy:
-            await self._pay(offer)
-            if self._rng.random() < 0.3:
-                await self._call(lambda: self._shop.query(self._order_id, user=self._user))
+        await self._pay(offer)
+        if self._rng.random() < 0.3:
+            await self._call(lambda: self._shop.query(self._order_id, user=self._user))
 
     PLANS: ClassVar[dict[str, Callable[[Person], Awaitable[None]]]] = {
         "plain": _plain,

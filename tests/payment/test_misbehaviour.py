@@ -60,7 +60,9 @@ def test_the_day_was_as_bad_as_it_should_be(market_day: Day) -> None:
     assert len(market_day.calls) > 3 * ORDERS
     statuses = Counter(row["status"] for row in market_day.books.orders.values())
     assert statuses["PAID"] > ORDERS / 2
-    assert statuses["REFUND_REQUIRED"] > 10 and statuses["EXPIRED"] > 10 and statuses["CANCELLED"] > 0, statuses
+    assert statuses["REFUND_REQUIRED"] > 10 and statuses["EXPIRED"] > 10 and statuses["CANCELLED"] > 0, (
+        statuses
+    )
     assert len(market_day.books.theirs) > ORDERS * 1.2  # switched
     assert market_day.exits == [0, 0, 0]
 

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from playwright.async_api import Locator, Page, Route, expect
 
+from server.domain import qr
 from server.domain.catalog import Role
 from tests.road import PASSWORD, Road
 from tests.screens.conftest import OpenWindow
 from tests.screens.looking import Window
 
 VENUE = "pier-north"
-BUTTONS = {"en": {"log_in": "Log in", "start": "Start scanning"}, "zh": {"log_in": "登录", "start": "开始检票"}}
+BUTTONS = {
+    "en": {"log_in": "Log in", "start": "Start scanning"},
+    "zh": {"log_in": "登录", "start": "开始检票"},
+}
 NO_NETWORK = ("net::ERR_", "Failed to load resource")
+
+_CODES = {"Enter": 13, "Tab": 9}
+_WATCH = """() => {
+  window.facesSeen = [];
+  new MutationObserver(() => {
+    const face = document.querySelector(".verdict");
+    if (face) window.facesSeen.push(face.classList[1]);
+  }).observe(document.querySelector(".cover"), {childList: true});
+}"""
 
 
 class Gate:
@@ -24,7 +39,7 @@ class Gate:
         self.page: Page = window.page
         self._buttons = BUTTONS[lang]
         self.word: Locator = self.page.locator(".verdict-word")
-        self.alarm: Locator = self.page.locator(".alarm")
+        self.banner: Locator = self.page.locator(".banner")
         self.late: Locator = self.page.locator(".late")
 
     async def log_in(self, username: str = "gina", password: str = PASSWORD) -> None:
@@ -38,10 +53,54 @@ class Gate:
         await self.page.keyboard.type(text)
         await self.page.keyboard.press("Enter")
 
+    async def burst(self, text: str, *, gap_ms: int = 5, end: str = "Enter") -> None:
+        """The same with a scanner's even pace, whatever else this machine does: the keys carry their own times."""
+        session = await self.window.context.new_cdp_session(self.page)
+        at = time.time()
+        for key in [*text, end]:
+            at += gap_ms / 1000
+            typed = {
+                "text": {"Enter": "\r", "Tab": ""}.get(key, key),
+                "windowsVirtualKeyCode": _CODES.get(key, 0),
+            }
+            await session.send(
+                "Input.dispatchKeyEvent", {"type": "keyDown", "key": key, "timestamp": at, **typed}
+            )
+            await session.send("Input.dispatchKeyEvent", {"type": "keyUp", "key": key, "timestamp": at})
+        await session.detach()
+
+    async def watch_faces(self) -> Callable[[], Awaitable[list[str]]]:
+        """From now on, notes the kind of every face that covers the screen; gives what reads the notes."""
+        await self.page.evaluate(_WATCH)
+
+        async def read() -> list[str]:
+            seen: list[str] = await self.page.evaluate("() => window.facesSeen")
+            return seen
+
+        return read
+
+    async def on_top(self, locator: Locator) -> bool:
+        """Whether nothing covers it."""
+        answer: bool = await locator.evaluate(
+            "(it) => { const box = it.getBoundingClientRect();"
+            " return it.contains(document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2)); }"
+        )
+        return answer
+
     async def tile(self, name: str) -> int:
         """A counter of the shift."""
         text = await self.page.locator(".tile", has_text=name).locator("dd").inner_text()
         return int(text)
+
+    async def keep(self, scans: list[dict[str, Any]]) -> None:
+        """Put scans into what the device keeps, as this gate would have made them."""
+        whole = {"function_code": "ferry", "venue_code": VENUE, "username": "gina", "label": "Ferry crossing"}
+        made = [
+            {**whole, "terminal_device_id": "d-1", "at": time.time() * 1000, "tries": 0, **s} for s in scans
+        ]
+        await self.page.evaluate(
+            "(all) => localStorage.setItem('gateline.gate.queue', JSON.stringify(all))", made
+        )
 
     async def waiting(self) -> list[dict[str, Any]]:
         """The scans that are kept on the device."""
@@ -58,17 +117,35 @@ async def on_duty(
     username: str = "gina",
     functions: tuple[str, ...] = ("ferry",),
     lang: str = "en",
+    window: Window | None = None,
     **options: Any,
 ) -> Gate:
     """Somebody whose home venue serves these functions, logged in; with one function they stand ready to scan."""
     await road.venue(VENUE, list(functions))
     await road.staff(username, Role.GATE, VENUE)
-    window = await open_window("/gate", lang=lang, **options)
+    window = window or await open_window("/gate", lang=lang, **options)
     gate = Gate(window, lang)
     await gate.log_in(username)
     if len(functions) == 1:
         await expect(gate.page.locator(".where h1")).to_be_visible()
     return gate
+
+
+async def tokens(road: Road, count: int, *, lives_ms: int = 60_000) -> list[str]:
+    """Fresh codes of so many tickets with one crossing each."""
+    product = await road.product({"ferry": 1})
+    keys = qr.QrKeys(dict(road.config.qr_keys))
+    now_ms = int(time.time() * 1000)
+    tickets = await road.buy({product: count})
+    return [qr.issue(keys, each["ticket_code"], now_ms=now_ms, ttl_ms=lives_ms).token for each in tickets]
+
+
+async def successes(road: Road) -> list[dict[str, Any]]:
+    """What the report says of those who were let in."""
+    await road.flushed()
+    answer = await road.call("GET", "/reports/redemptions?result=success", headers=await road.analyst())
+    rows: list[dict[str, Any]] = answer.json["redemptions"]
+    return rows
 
 
 class Line:

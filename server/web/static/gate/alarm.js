@@ -10,9 +10,9 @@ const TITLE = document.title;
 /** {element, tell, count}. */
 export function alarmBanner() {
   const told = h("div", {class: "grow"});
-  const number = h("p", {class: "alarm-count figure"});
+  const number = h("p", {class: "banner-count figure"});
   // The element is there from the start: what appears together with its text is not read out by every reader.
-  const element = h("div", {class: "alarm", role: "alert", "aria-live": "assertive", hidden: true}, shape("alarm"), told, number);
+  const element = h("div", {class: "banner", role: "alert", "aria-live": "assertive", hidden: true}, shape("alarm"), told, number);
   return {
     element,
     tell({state: now, code}) {
@@ -21,7 +21,7 @@ export function alarmBanner() {
       element.hidden = now === "up";
       fill(told);
       if (now !== "up") {
-        fill(told, h("p", {class: "alarm-word"}, t(`net_${now}`)),
+        fill(told, h("p", {class: "banner-word"}, t(`net_${now}`)),
           h("p", {}, t(`net_${now}_more`, {why: now === "closed" ? reason(code) : ""})));
       }
     },

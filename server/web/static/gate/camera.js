@@ -4,6 +4,7 @@ import {sleep} from "../api.js";
 import {h, fill} from "../dom.js";
 import {kept} from "../kept.js";
 import {t} from "../words.js";
+import {icon} from "./icons.js";
 
 const LOOK_MS = 120; // between two looks: a hand holds a phone still for about 300 ms
 const AWAY_MS = 1_500; // a code that was out of sight for so long and is back was held up again
@@ -19,8 +20,8 @@ async function detector() {
 }
 
 /** {element, leave}. `seen(text)`: a code was held up, once for each time. */
-export function cameraCard(seen) {
-  const element = h("section", {class: "card camera", "aria-labelledby": "camera-title"});
+export function cameraWay(seen) {
+  const element = h("section", {class: "way", "aria-labelledby": "camera-title"});
   const title = (key) => h("h2", {id: "camera-title"}, t(key));
   const video = h("video", {playsinline: true, muted: true, "aria-label": t("camera_picture")});
   video.muted = true; // the attribute alone does not count for an element made by a script
@@ -29,13 +30,14 @@ export function cameraCard(seen) {
   let last = {text: "", at: -Infinity};
 
   function offer(key, again) {
-    fill(element, h("div", {class: "stack tight"}, title(key),
-      h("p", {class: "soft"}, t(["camera_insecure", "camera_none"].includes(key) ? "camera_none_more" : `${key}_more`)),
-      again && h("button", {class: "button quiet", type: "button", onclick: start}, t("retry"))));
+    const advice = ["camera_insecure", "camera_none"].includes(key) ? "camera_none_more" : `${key}_more`;
+    fill(element, h("div", {class: "row top"}, icon("camera_off"),
+      h("div", {class: "grow"}, title(key), h("p", {class: "soft"}, t(advice))),
+      again && h("button", {class: "button quiet small", type: "button", onclick: start}, t("retry"))));
   }
 
   function off() {
-    fill(element, h("div", {class: "row apart wrap"}, title("camera"),
+    fill(element, h("div", {class: "row"}, icon("camera"), h("div", {class: "grow"}, title("camera")),
       h("button", {class: "button", type: "button", onclick: start}, t("camera_start"))));
   }
 

@@ -9,7 +9,7 @@ import {pace, shift} from "./shift.js";
 const AGAIN_MS = 5_000; // the last minute goes on without scans, too
 
 const tile = (name, value, kind) =>
-  h("div", {class: `tile ${kind}`}, h("dt", {}, name), h("dd", {class: "figure"}, value));
+  h("div", {class: `tile ${value ? kind : ""}`}, h("dt", {}, name), h("dd", {class: "figure"}, value));
 
 /** {element, update, leave}. `ended()`: the operator is done for today. */
 export function countersCard({username, label, ended}) {

@@ -105,6 +105,7 @@ function scanned(text, where, username) {
   if (!code || !post) return;
   const wanted = {qr_token: code, function_code: where.function_code, venue_code: where.venue_code, username,
     label: where.label, terminal_device_id: terminal()};
+  if (stage.repeat(wanted)) return;
   const fresh = queue.same(wanted) ?? queue.add(wanted);
   if (!fresh) return stage.noRoom(WAITING_MAX);
   stage.check(fresh);

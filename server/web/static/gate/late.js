@@ -39,7 +39,7 @@ export function lateCard() {
   function update() {
     const lines = read();
     element.hidden = lines.length === 0;
-    if (!lines.length) return;
+    if (!lines.length) return fill(element);
     const of = (result) => lines.filter((each) => each.answer.result === result).length;
     fill(element,
       h("div", {class: "row apart wrap"}, h("h2", {id: "late-title"}, t("late_title")),

@@ -13,15 +13,17 @@ const AGE_MS_MAX = 24 * 3600 * 1000;
 const read = () => kept.get(NAME) ?? [];
 const write = (scans) => kept.set(NAME, scans);
 
+/** The same code at the same place, by the same operator. */
+export const sameCode = (a, b) => a.qr_token === b.qr_token && a.function_code === b.function_code
+  && a.venue_code === b.venue_code && a.username === b.username;
+
 export const queue = {
   all: read,
   /** In the order in which they are to be sent: as scanned, but what the server could not decide goes behind the rest. */
   of: (username) => read().filter((scan) => scan.username === username).sort((a, b) => a.tries - b.tries || a.at - b.at),
   has: (id) => read().some((scan) => scan.scan_id === id),
-  /** The same code at the same place, still without an answer: another look at it must not become a second scan. */
-  same: (scan) => read().find((each) =>
-    each.qr_token === scan.qr_token && each.function_code === scan.function_code
-    && each.venue_code === scan.venue_code && each.username === scan.username),
+  /** The same code, still without an answer: another look at it must not become a second scan. */
+  same: (scan) => read().find((each) => sameCode(each, scan)),
   /** Keeps a new scan and gives it with its id; nothing when there is no room left. */
   add(scan, now = Date.now()) {
     const scans = read();

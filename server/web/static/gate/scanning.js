@@ -3,18 +3,18 @@
 import {h} from "../dom.js";
 import {languageButton, t} from "../words.js";
 import {kept} from "../kept.js";
-import {cameraCard} from "./camera.js";
+import {cameraWay} from "./camera.js";
 import {countersCard} from "./counters.js";
+import {icon} from "./icons.js";
 import {lateCard} from "./late.js";
 import {queue} from "./queue.js";
-import {typedCard} from "./typed.js";
+import {typedWay} from "./typed.js";
 import {listenForScanner} from "./wedge.js";
 import {stayAwake} from "./awake.js";
 
-function scannerCard() {
-  return h("section", {class: "card row hand", "aria-labelledby": "hand-title"},
-    h("svg:svg", {viewBox: "0 0 24 24", "aria-hidden": "true"}, h("svg:path", {d: "M4 5v14M8 5v14M11 5v14M15 5v14M17 5v14M20 5v14"})),
-    h("div", {}, h("h2", {id: "hand-title"}, t("scanner")), h("p", {class: "soft"}, t("scanner_more"))));
+function handScanner() {
+  return h("section", {class: "way row top", "aria-labelledby": "hand-title"}, icon("scanner"),
+    h("div", {class: "grow"}, h("h2", {id: "hand-title"}, t("scanner")), h("p", {class: "soft"}, t("scanner_more"))));
 }
 
 /** What other operators left on this device. */
@@ -28,7 +28,7 @@ function othersNotice(username) {
 
 /** `scanned(text)`: something was read, in whatever way. `change()`, `ended()`: the operator wants so. */
 export function scanningView({place, username, stage, scanned, change, ended}) {
-  const camera = cameraCard(scanned);
+  const camera = cameraWay(scanned);
   const counters = countersCard({username, label: place.label, ended});
   const late = lateCard();
   const stopListening = listenForScanner(scanned);
@@ -46,7 +46,7 @@ export function scanningView({place, username, stage, scanned, change, ended}) {
         languageButton()),
       h("div", {class: "columns"},
         h("div", {class: "stack"}, stage.last, !queue.safe() && h("p", {class: "notice stop"}, t("unsafe")),
-          camera.element, scannerCard(), typedCard(scanned)),
+          h("div", {class: "card ways"}, camera.element, handScanner(), typedWay(scanned))),
         h("div", {class: "stack"}, late.element, counters.element, othersNotice(username)))),
     update() {
       late.update();

@@ -5,18 +5,20 @@
 
 import {h, fill, say} from "../dom.js";
 import {t} from "../words.js";
+import {sameCode} from "./queue.js";
 import {signal} from "./signals.js";
 import {checking, decided, fullFace, noRoom, spoken, strip, undecided} from "./verdict.js";
 
 const CHECK_MS_MAX = 3_000; // past it, "checking" is called what it is: not decided
 const LIVE_MS_MAX = 20_000; // past it, the visitor may be another one
+const HELD_AGAIN_MS = 3_000; // who was asked to show the code again does so while its answer arrives
 const SHOWN_MS = {go: 5_000, stop: 12_000, wait: 12_000}; // a refusal has to be read out to somebody
 
 /** {cover, last, ...}: `cover` lies over the page, `last` stands in it. `covers()`, `lifts()`: the page is hidden, or free. */
 export function openStage({covers, lifts}) {
   const cover = h("div", {class: "cover", hidden: true});
   const last = h("div", {class: "last"});
-  let shown = null; // {scan, since, open, told}: what the cover is about; open while there is no answer
+  let shown = null; // {scan, since, open, told, answer, at}: what the cover is about; told: "not decided"
   let timer = 0;
 
   function ready() {
@@ -74,7 +76,18 @@ export function openStage({covers, lifts}) {
         ready();
         return false;
       }
+      Object.assign(shown, {answer, at: performance.now()});
       show(decided(scan, answer));
+      return true;
+    },
+    /**
+     * A code held up again because its answer did not come, which has come meanwhile: it is shown once more. As a new
+     * scan it would be told "used already", and turn a visitor away who was just let in. Gives whether that was so.
+     */
+    repeat(wanted) {
+      const fresh = shown?.answer && shown.told && performance.now() - shown.at < HELD_AGAIN_MS;
+      if (!fresh || !sameCode(shown.scan, wanted)) return false;
+      show(decided(shown.scan, shown.answer));
       return true;
     },
     noRoom(count) {

@@ -2,9 +2,10 @@
 
 import {h, fill} from "../dom.js";
 import {t} from "../words.js";
+import {icon} from "./icons.js";
 
 /** `typed(text)` takes the code. */
-export function typedCard(typed) {
+export function typedWay(typed) {
   const field = h("input", {class: "input mono", id: "code", name: "code", autocomplete: "off", autocapitalize: "characters",
     autocorrect: "off", spellcheck: "false", enterkeyhint: "go", maxlength: 512, "aria-describedby": "code-hint code-fault"});
   const fault = h("p", {class: "fault", id: "code-fault", role: "alert"});
@@ -20,8 +21,9 @@ export function typedCard(typed) {
     typed(text);
   }
 
-  return h("form", {class: "card stack tight", onsubmit: send, novalidate: true},
-    h("label", {for: "code", class: "heading"}, t("typed")),
-    h("div", {class: "row"}, h("div", {class: "grow"}, field), h("button", {class: "button", type: "submit"}, t("typed_send"))),
-    fault, h("p", {class: "soft small", id: "code-hint"}, t("typed_hint")));
+  return h("form", {class: "way row top", onsubmit: send, novalidate: true}, icon("keyboard"),
+    h("div", {class: "grow stack tight"},
+      h("label", {for: "code", class: "heading"}, t("typed")),
+      h("div", {class: "row"}, h("div", {class: "grow"}, field), h("button", {class: "button quiet", type: "submit"}, t("typed_send"))),
+      fault, h("p", {class: "soft small", id: "code-hint"}, t("typed_hint"))));
 }

@@ -12,11 +12,11 @@ register({
   logging_in: ["正在登录…", "Logging in…"],
   login_empty: ["请填写用户名和密码。", "Fill in user name and password."],
   login_unreached: ["连不上服务器。请检查网络后重试。", "The server cannot be reached. Check the network, then try again."],
-  kept_title: ["{count} 次扫码已保存在本机", "{count} scans are kept on this device"],
+  kept_title: ["{count} 次扫码已保存在本机", "Scans kept on this device: {count}"],
   kept_more: ["{name} 重新登录后会自动发送。", "They are sent as soon as {name} logs in again."],
   kept_disabled: ["账号恢复后，{name} 登录即自动发送。", "They are sent when the account works again and {name} logs in."],
   others_wait: ["本机另有 {count} 次扫码属于 {name}，需 {name} 登录后发送。不影响你检票。",
-    "{count} scans made by {name} are kept here until {name} logs in. They do not hold up yours."],
+    "Scans of {name} kept here: {count}. They are sent when {name} logs in, and do not hold up yours."],
   // where one works
   place_title: ["在哪里检票？", "Where do you work?"],
   place_lead: ["选好后，本机会记住。", "This device remembers your choice."],
@@ -75,7 +75,7 @@ register({
   late_count: ["放行 {go} · 拒绝 {stop}", "{go} let in · {stop} refused"],
   late_again: ["等待时已过期，这很正常：请游客重新出示二维码。", "It ran out while it waited. That is expected: ask to see the code again."],
   late_never: ["超过一天没有结果，不再询问。", "No answer for a day: not asked any more."],
-  late_said: ["收到 {count} 个迟到的结果，请看列表。", "{count} late answers. See the list."],
+  late_said: ["收到 {count} 个迟到的结果，请看列表。", "Answered late: {count}. See the list."],
   scanned_at: ["{time} 扫码", "scanned {time}"],
   code_ends: ["票号尾号 {end}", "ticket …{end}"],
   // the shift
@@ -92,6 +92,6 @@ register({
   end_title: ["结束本班？", "End this shift?"],
   end_more: ["计数会清零，并退出登录。", "The counters start at zero again, and you are logged out."],
   end_waiting: ["还有 {count} 次扫码未发送。它们会留在本机，等你下次登录时发送。",
-    "{count} scans are not sent yet. They stay on this device until you log in again."],
+    "Scans not sent yet: {count}. They stay on this device until you log in again."],
   go_on: ["继续检票", "Go on scanning"],
 });

@@ -10,28 +10,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-import aiohttp
 import msgspec
 from aiohttp import web
 from redis.asyncio import Redis
 
-from server.config import Ack, Config, WeChatAccount
+from server.config import Ack, Config
 from server.domain.errors import Refusal
 from server.domain.qr import QrKeys
 from server.flows.admit import Admission
 from server.flows.checkout import Checkout
 from server.flows.directory import DirectoryFollower
-from server.flows.identity import WeChatDoor
-from server.flows.lookup import OrderLookup, TicketLoader
+from server.flows.lookup import TicketLoader
 from server.flows.payment import Payments
 from server.flows.publish import Publisher
 from server.flows.settle import Settlement
 from server.flows.shop import Shop
 from server.flows.staff import StaffDoor
 from server.flows.wallet import Wallet
-from server.flows.wechat_news import WeChatNews
-from server.flows.wechat_pay import WeChatPay
-from server.hosted.gateway import HostedGateway
 from server.hot import keys
 from server.hot.backlog import Backlog
 from server.hot.connection import connect, verify_ack
@@ -44,31 +39,27 @@ from server.hot.tickets import GateTickets
 from server.jobs.flusher import Flusher
 from server.jobs.loops import Jobs
 from server.jobs.rehydrate import Rehydration
-from server.limits import BACKLOG_POLL_S, BODY_BYTES_MAX, GATEWAY_CALL_S_MAX, POSTGRES_BULK_S_MAX
+from server.limits import (
+    ASKED_AT_ONCE_MAX,
+    BACKLOG_POLL_S,
+    BODY_BYTES_MAX,
+    POSTGRES_BULK_S_MAX,
+)
+from server.paying import Paying, Sessions, compose, open_sessions
 from server.store.pool import Database
-from server.telemetry import CERTIFICATE_ENDS, alert
+from server.telemetry import alert
 from server.web import appkeys, pages
 from server.web.auth import Tokens
 from server.web.endpoint import endpoint
 from server.web.errors import answer_everything, expect
 from server.web.openapi import describe
 from server.web.routes import ROUTES, Route
-from server.wechat.client import WeChatClient
-from server.wechat.login import Login
-from server.wechat.signing import Signer, Verifier
 
 VERSION: Final = version("gateline")
-_JOB_CONNECTIONS: Final = 4  # beside one per stream: outbox, expiry, reconciliation, rehydration
+_JOB_CONNECTIONS: Final = (
+    4 + 2 * ASKED_AT_ONCE_MAX
+)  # outbox, expiry, rehydration, one spare; reconciling, closing
 _REPORT_CONNECTIONS: Final = 2  # two long reports at a time: a third waits, a settlement does not
-
-
-@dataclass(frozen=True)
-class WeChatParts:
-    """The merchant's side of WeChat."""
-
-    pay: WeChatPay
-    news: WeChatNews
-    door: WeChatDoor
 
 
 @dataclass(frozen=True)
@@ -86,14 +77,22 @@ class Parts:
     gate: GateTickets
     redeemer: Redeemer
     directory: DirectoryFollower
-    lookup: OrderLookup
+    paying: Paying  # by requests
+    jobs_paying: Paying  # by jobs, so that they never take a request's connection
     loader: TicketLoader
-    settlement: Settlement
-    provider: Payments
-    wechat: WeChatParts | None
     publisher: Publisher
     flusher: Flusher
     rehydration: Rehydration
+
+    @property
+    def provider(self) -> Payments:
+        """The gateways, as requests ask them."""
+        return self.paying.provider
+
+    @property
+    def settlement(self) -> Settlement:
+        """The settlement of requests."""
+        return self.paying.settlement
 
     @property
     def stream_names(self) -> list[str]:
@@ -120,11 +119,8 @@ async def open_parts(config: Config) -> AsyncIterator[Parts]:
         stack.push_async_callback(bulk.close)
         reports = Database(config.database_url, size_max=_REPORT_CONNECTIONS, call_s=POSTGRES_BULK_S_MAX)
         stack.push_async_callback(reports.close)
-        timeout = aiohttp.ClientTimeout(total=GATEWAY_CALL_S_MAX)
-        session = await stack.enter_async_context(
-            aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
-        )
-        yield _assemble(config, redis, database, bulk, reports, session)
+        sessions = await stack.enter_async_context(open_sessions())
+        yield _assemble(config, redis, database, bulk, reports, sessions)
 
 
 def _assemble(
@@ -133,26 +129,17 @@ def _assemble(
     database: Database,
     bulk: Database,
     reports: Database,
-    session: aiohttp.ClientSession,
+    sessions: Sessions,
 ) -> Parts:
     runner = ScriptRunner(redis, config.ack)
     streams = Streams(redis)
     epochs = Epochs(redis, config.shards)
     stock = Stock(redis, runner)
     gate = GateTickets(redis, runner, config.shards)
-    lookup = OrderLookup(database, stock)
     loader = TicketLoader(database, streams, gate, config.shards)
     bulk_loader = TicketLoader(bulk, streams, gate, config.shards)
     flusher = Flusher(bulk, streams)
-    settlement = Settlement(lookup)
-    hosted = None
-    if config.gateway_url:
-        hosted = HostedGateway(
-            session, config.gateway_url, config.gateway_secrets, public_url=config.public_url
-        )
-    wechat = None
-    if config.wechat is not None:
-        wechat = _wechat(config.wechat, session, database, lookup, settlement)
+    paying = compose(config, database, stock, sessions)
     return Parts(
         config=config,
         redis=redis,
@@ -165,11 +152,9 @@ def _assemble(
         gate=gate,
         redeemer=Redeemer(runner, config.shards),
         directory=DirectoryFollower(database),
-        lookup=lookup,
+        paying=paying,
+        jobs_paying=compose(config, bulk, stock, sessions),
         loader=loader,
-        settlement=settlement,
-        provider=Payments(hosted, None if wechat is None else wechat.pay),
-        wechat=wechat,
         publisher=Publisher(bulk, stock, bulk_loader),
         flusher=flusher,
         rehydration=Rehydration(
@@ -185,32 +170,6 @@ def _assemble(
     )
 
 
-def _wechat(
-    account: WeChatAccount,
-    session: aiohttp.ClientSession,
-    database: Database,
-    lookup: OrderLookup,
-    settlement: Settlement,
-) -> WeChatParts:
-    for name, ends_at in account.certificates_end().items():
-        CERTIFICATE_ENDS.labels(name).set(ends_at.timestamp())
-    verifier = Verifier(account.verifying_keys())
-    signer = Signer(account.mchid, f"{account.mch_certificate.serial_number:X}", account.mch_key)
-    client = WeChatClient(
-        session, account.api_urls, signer, verifier, account.mchid, public_key_id=account.public_key_id
-    )
-    news = WeChatNews(database, settlement, client, verifier, account)
-    login = Login(
-        session,
-        account.login_url,
-        (account.miniprogram_appid, account.miniprogram_secret),
-        (account.appid, account.secret),
-    )
-    return WeChatParts(
-        WeChatPay(database, lookup, client, signer, news, account), news, WeChatDoor(database, login)
-    )
-
-
 def build_jobs(parts: Parts) -> Jobs:
     """All jobs of a process."""
     return Jobs(
@@ -218,8 +177,8 @@ def build_jobs(parts: Parts) -> Jobs:
         parts.flusher,
         parts.publisher,
         parts.rehydration,
-        parts.provider,
-        parts.settlement,
+        parts.jobs_paying.provider,
+        parts.jobs_paying.settlement,
         parts.stream_names,
     )
 
@@ -244,15 +203,15 @@ def build_app(parts: Parts, *, metrics_dir: Path | None = None, jobs: Jobs | Non
         parts.database,
         parts.directory,
         parts.stock,
-        parts.lookup,
+        parts.paying.lookup,
         parts.settlement,
         parts.provider,
         hold_s=config.hold_s,
     )
     app[appkeys.SETTLEMENT] = parts.settlement
-    if parts.wechat is not None:
-        app[appkeys.WECHAT_DOOR] = parts.wechat.door
-        app[appkeys.WECHAT_NEWS] = parts.wechat.news
+    if parts.paying.wechat is not None:
+        app[appkeys.WECHAT_DOOR] = parts.paying.wechat.door
+        app[appkeys.WECHAT_NEWS] = parts.paying.wechat.news
     app[appkeys.WALLET] = Wallet(parts.database, parts.gate, qr_keys, qr_ttl_s=config.qr_ttl_s)
     app[appkeys.ADMISSION] = Admission(parts.directory, parts.redeemer, parts.loader, backlog, qr_keys)
     app[appkeys.STAFF_DOOR] = StaffDoor(parts.database)
@@ -266,7 +225,7 @@ def build_app(parts: Parts, *, metrics_dir: Path | None = None, jobs: Jobs | Non
             route
             for route in ROUTES
             if (config.demo_login or not route.demo_only)
-            and (parts.wechat is not None or not route.wechat_only)
+            and (parts.paying.wechat is not None or not route.wechat_only)
         ],
     )
     app.cleanup_ctx.append(_background(parts, backlog, jobs))

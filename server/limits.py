@@ -64,6 +64,10 @@ WECHAT_SENDINGS_MAX = 3  # the main host, the backup, and the main host once mor
 LAUNCH_LEFT_S_MIN = 60  # a prepared payment is handed out again while a buyer has so long to launch it
 PREPAY_LIFE_S = 2 * 3600  # WeChat Pay: prepay_id and code_url
 H5_LIFE_S = 5 * 60  # WeChat Pay: h5_url
+WECHAT_LOGINS_MAX = 200  # codes being exchanged at a time: at 50 ms each, 400 logins a second
+LOGIN_CONNECTIONS_MAX = (
+    20  # to the host that exchanges codes: a flood of logins takes no connection from payments
+)
 PREPARE_S_MAX = 15.0  # a switch of channel: close, ask, prepay; the buyer looks at a spinner meanwhile
 NOTIFY_ANSWER_S_MAX = 4.5  # WeChat Pay gives up on an answer after 5 s
 CERTIFICATE_ENDS_S = 30 * 24 * 3600  # a certificate's end is told so long before: a new one takes days
@@ -95,11 +99,11 @@ OUTBOX_BATCH_MAX = 500
 OUTBOX_POLL_S = 0.05
 EXPIRE_BATCH_MAX = 200
 EXPIRE_POLL_S = 0.5
-RECONCILE_BATCH_MAX = 50  # provider queries a round
-RECONCILE_FAULTS_MAX = 3  # queries without a proper answer in a row: the gateway is away, not one order odd
+RECONCILE_BATCH_MAX = 20  # orders a round: with every gateway hanging, a round ends within half a minute
+ASKED_AT_ONCE_MAX = 4  # calls of a job to a gateway at a time; each may settle, which takes a connection
 RECONCILE_POLL_S = 10.0
 ATTEMPTS_TRIED_MAX = 3  # steps of one preparation: close the old number, take a new one, and one surprise
-CLOSE_BATCH_MAX = 50  # numbers to close a round
+CLOSE_BATCH_MAX = 20  # numbers to close a round
 CLOSE_POLL_S = 1.0  # a buyer who cancels may still have the payment dialog open
 CLOSE_RETRY_S = 10  # a number that could not be closed is tried again
 RECONCILE_AFTER_S = 60  # ask the provider about an order that stays unpaid so long

@@ -15,7 +15,7 @@ import msgspec
 
 from server.config.reading import Setting
 from server.config.settings import SERVER_SETTINGS, Ack
-from server.config.wechat import WECHAT_SETTINGS, WeChatAccount, account
+from server.config.wechat import WECHAT_HOLD_S_MIN, WECHAT_SETTINGS, WeChatAccount, account
 
 __all__ = ["SETTINGS", "Ack", "Config", "ConfigError", "Setting", "WeChatAccount", "load"]
 
@@ -83,6 +83,10 @@ def load(environment: Mapping[str, str], *, serving: bool = True) -> Config:
         host = f"[{server['host']}]" if ":" in server["host"] else server["host"]
         server["public_url"] = f"http://{host}:{server['port']}"
     merchant, faults = account(wechat, server["public_url"])
+    if merchant and server["hold_s"] < WECHAT_HOLD_S_MIN:
+        faults.append(
+            f"GATELINE_HOLD_S must be {WECHAT_HOLD_S_MIN} or more with WeChat Pay: a buyer has to launch it."
+        )
     if bool(server["gateway_url"]) != bool(server["gateway_secrets"]):
         faults.append("GATELINE_GATEWAY_URL and GATELINE_GATEWAY_SECRETS belong together.")
     elif not faults and not (server["gateway_url"] or merchant):

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 from server.config.reading import Setting, flag, web_address
 
 NOTIFY_PATH: Final = "/payments/wechat/notify"
+WECHAT_HOLD_S_MIN: Final = 10  # no one launches a payment faster
 _NOTIFY_URL_CHARS_MAX: Final = 255  # WeChat's own bound
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
@@ -59,10 +60,11 @@ class WeChatAccount(msgspec.Struct, frozen=True, kw_only=True):
         return keys
 
     def certificates_end(self) -> dict[str, datetime]:
-        """When each certificate ends, by a name for it; keys without a certificate do not end."""
-        platform = {f"platform-{each.serial_number:X}": each for each in self.platform_certificates}
-        named = {"merchant": self.mch_certificate, **platform}
-        return {name: certificate.not_valid_after_utc for name, certificate in named.items()}
+        """When what is certified ends: the merchant's key, and WeChat's in certificate mode."""
+        ends = {"merchant": self.mch_certificate.not_valid_after_utc}
+        if self.platform_certificates:  # the newest: older ones stay in the list while it takes over
+            ends["platform"] = max(each.not_valid_after_utc for each in self.platform_certificates)
+        return ends
 
 
 def _match(pattern: str) -> Any:
@@ -121,6 +123,8 @@ def _api_v3_key(text: str) -> bytes:
 def _api_address(text: str) -> str:
     address = web_address(text)
     scheme, _, rest = address.partition("://")
+    if "/" in rest or "@" in rest:  # a path would not be signed
+        raise ValueError
     if scheme != "https" and re.split(r":\d+$", rest)[0] not in _LOOPBACK:
         raise ValueError
     return address
@@ -149,7 +153,7 @@ WECHAT_SETTINGS: tuple[Setting, ...] = (
         "mch_certificate",
         "",
         _certificate,
-        _PEM,
+        "one certificate in PEM, or empty",
         "the merchant's API certificate (`apiclient_cert.pem`)",
     ),
     Setting(
@@ -157,7 +161,7 @@ WECHAT_SETTINGS: tuple[Setting, ...] = (
         "mch_key",
         "",
         _private_key,
-        _PEM,
+        "an RSA key in PEM without a password, or empty",
         "its private key (`apiclient_key.pem`)",
     ),
     Setting(
@@ -284,6 +288,14 @@ def account(values: Mapping[str, Any], public_url: str) -> tuple[WeChatAccount |
     certificate, key = values["mch_certificate"], values["mch_key"]
     if certificate and key and certificate.public_key() != key.public_key():
         faults.append("GATELINE_WECHAT_MCH_KEY is not the key of GATELINE_WECHAT_MCH_CERT.")
+    ours = None if certificate is None else certificate.public_key()
+    if ours is not None and ours in (
+        values["public_key"],
+        *(c.public_key() for c in values["platform_certificates"]),
+    ):
+        faults.append(
+            "GATELINE_WECHAT_PUBLIC_KEY and _PLATFORM_CERTS are WeChat's keys, not the merchant's own."
+        )
     notify_url = public_url + NOTIFY_PATH
     if any(url.startswith("https:") for url in values["api_urls"]) and not public_url.startswith("https:"):
         faults.append("GATELINE_PUBLIC_URL must be https://: WeChat notifies no other address.")

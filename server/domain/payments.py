@@ -71,6 +71,7 @@ class PaymentNews(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     paid_at: datetime
     out_trade_no: str | None = None  # the payment attempt, where the gateway has such numbers
+    given_back: bool = False  # somebody refunded it at the gateway before we heard of it
     payee_is_us: bool = True  # the money went to our account, by our app
 
 
@@ -126,6 +127,6 @@ def judge(order: Order, news: PaymentNews, known: KnownPayment | None) -> Settle
         return Settled.AMOUNT_MISMATCH
     if known is not None:
         return Settled.PAID if known.applied else Settled.REFUND_REQUIRED
-    if order.status is OrderStatus.PENDING_PAYMENT:
+    if order.status is OrderStatus.PENDING_PAYMENT and not news.given_back:
         return Settled.PAID
     return Settled.REFUND_REQUIRED

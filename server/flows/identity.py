@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from server.domain.errors import ErrorCode, Refusal
 from server.domain.ids import new_order_id
+from server.limits import WECHAT_LOGINS_MAX
 from server.store import identities
 from server.store.pool import Database
 from server.wechat.channels import Environment
@@ -19,16 +21,23 @@ class WeChatDoor:
     def __init__(self, db: Database, login: Login) -> None:
         self._db = db
         self._login = login
+        self._waiting = 0
 
     async def enter(self, code: str, environment: Environment) -> str:
         """Who this is, from a code of the Mini Program or of the WeChat browser: the buyer's id, new or known.
 
         Raises Refusal: CHANNEL_NOT_OFFERED (no such app), WECHAT_CODE_INVALID, WECHAT_LOGIN_REFUSED,
-        WECHAT_UNAVAILABLE, POSTGRES_UNAVAILABLE (the code is spent then).
+        WECHAT_UNAVAILABLE, OVERLOADED, POSTGRES_UNAVAILABLE (the code is spent then).
         """
         exchange = self._login.miniprogram if environment is Environment.MINIPROGRAM else self._login.browser
-        who = await exchange(code)
-        async with self._db.connection() as connection:
+        if self._waiting >= WECHAT_LOGINS_MAX:
+            raise Refusal(ErrorCode.OVERLOADED)
+        self._waiting += 1
+        try:
+            who = await exchange(code)
+        finally:
+            self._waiting -= 1
+        async with self._db.transaction() as connection:
             return await identities.buyer_of(
                 connection, who.appid, who.openid, who.unionid, _PREFIX + new_order_id()
             )

@@ -65,6 +65,7 @@ class Settlement:
                     gateway=news.gateway,
                     gateway_txn_id=news.gateway_txn_id,
                     amount_fen=news.amount_fen,
+                    given_back=news.given_back,
                 )
             return settled
 

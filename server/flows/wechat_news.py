@@ -12,16 +12,18 @@ from server.config import WeChatAccount
 from server.domain.attempts import Attempt
 from server.domain.errors import ErrorCode, Refusal
 from server.domain.payments import Gateway, PaymentNews, Settled
-from server.flows.settle import Settlement, consistent
-from server.limits import CLOSE_BATCH_MAX, CLOSE_RETRY_S, RECONCILE_FAULTS_MAX
+from server.flows.settle import Settlement
+from server.flows.turns import each
+from server.limits import CLOSE_BATCH_MAX, CLOSE_RETRY_S
 from server.store import attempts
 from server.store.pool import Database
 from server.telemetry import SETTLEMENTS, alert
-from server.wechat.client import WeChatClient, WeChatError
+from server.wechat.client import Rejected, WeChatClient, WeChatError
 from server.wechat.sealed import Envelope, TradeState, Transaction, Unreadable, open_notification
 from server.wechat.signing import Verified, Verifier
 
 _log = structlog.get_logger(__name__)
+_SETTLED = frozenset({Settled.PAID, Settled.REFUND_REQUIRED})  # which mark the attempt as paid
 
 
 class WeChatNews:
@@ -90,56 +92,49 @@ class WeChatNews:
     async def close_ended(self) -> int:
         """Close one batch of numbers that wait for it; how many were tried.
 
-        Raises Refusal(GATEWAY_UNAVAILABLE) when WeChat gives no proper answer three times in a row.
+        One that WeChat will not close does not keep the others from it. Raises Refusal when it closes none.
         """
         since = datetime.now(UTC) - timedelta(seconds=CLOSE_RETRY_S)
         async with self._db.transaction() as connection:
             claimed = await attempts.claim_closing(connection, since, CLOSE_BATCH_MAX)
-        failed_in_a_row = 0
-        for attempt in claimed:
-            try:
-                await self.close(attempt)
-                failed_in_a_row = 0
-            except Refusal as refusal:
-                if refusal.code is ErrorCode.POSTGRES_UNAVAILABLE:
-                    raise
-                failed_in_a_row += refusal.code is ErrorCode.GATEWAY_UNAVAILABLE
-                if failed_in_a_row >= RECONCILE_FAULTS_MAX:
-                    raise
+        await each(claimed, self.close)
         return len(claimed)
 
     async def close(self, attempt: Attempt) -> None:
         """Make sure that the attempt, CLOSING, cannot be paid any more; when it was paid, settle that.
 
-        Raises Refusal: GATEWAY_UNAVAILABLE when neither is certain now; what contradicts the order.
+        Raises Refusal(GATEWAY_UNAVAILABLE) when neither is certain now. A payment that contradicts the order ends the
+        attempt too: staff are told by settlement.
         """
         try:
             await self._client.close(attempt.out_trade_no)
         except WeChatError:  # whatever it was: what became of the number is asked
             transaction = await self._ask(attempt)
+            if transaction is None and attempt.launch is not None:
+                raise Refusal(
+                    ErrorCode.GATEWAY_UNAVAILABLE
+                ) from None  # WeChat has it: it made what launches it
+            # None otherwise: WeChat never heard of it, since it was not posted or did not get there.
             if transaction is not None:
                 news = self._news(attempt, transaction)
-                if news is not None:
-                    consistent(await self._settlement.settle(news))
-                elif not await self._note_end(attempt, transaction):
+                if news is None and not await self._note_end(attempt, transaction):
                     raise Refusal(ErrorCode.GATEWAY_UNAVAILABLE) from None
-                return
-        await self._closed(
-            attempt
-        )  # also when WeChat never heard of it: it was not posted, or did not get there
+                if news is None or await self._settlement.settle(news) in _SETTLED:
+                    return
+        await self._closed(attempt)
 
     async def _ask(self, attempt: Attempt) -> Transaction | None:
         try:
             return await self._client.query(attempt.out_trade_no)
+        except Rejected as rejected:  # a question is only refused to the wrong merchant, key or clock
+            alert("WECHAT_CALL_REJECTED", wechat_code=rejected.code, status=rejected.status)
+            raise Refusal(ErrorCode.GATEWAY_UNAVAILABLE) from None
         except WeChatError:
             raise Refusal(ErrorCode.GATEWAY_UNAVAILABLE) from None
 
     async def _note_end(self, attempt: Attempt, transaction: Transaction) -> bool:
-        """Whether WeChat says that this number cannot be paid any more; that is noted."""
-        if transaction.trade_state is TradeState.REFUND:
-            # It was paid, and given back by someone before we heard of it.
-            alert("PAYMENT_REFUNDED_ELSEWHERE", order_id=attempt.order_id, out_trade_no=attempt.out_trade_no)
-        elif transaction.trade_state is not TradeState.CLOSED:
+        """Whether WeChat says that this number was closed; that is noted."""
+        if transaction.trade_state is not TradeState.CLOSED:
             return False
         await self._closed(attempt)
         return True
@@ -151,7 +146,8 @@ class WeChatNews:
     def _news(self, attempt: Attempt, transaction: Transaction) -> PaymentNews | None:
         """As settlement takes it; None: it is not paid."""
         amount, paid_at = transaction.amount, transaction.success_time
-        if transaction.trade_state is not TradeState.SUCCESS or amount is None or paid_at is None:
+        paid = transaction.trade_state in (TradeState.SUCCESS, TradeState.REFUND)
+        if not paid or amount is None or paid_at is None:
             return None
         return PaymentNews(
             gateway=Gateway.WECHAT.value,
@@ -162,5 +158,6 @@ class WeChatNews:
             currency=amount.currency,
             paid_at=paid_at,
             out_trade_no=attempt.out_trade_no,
+            given_back=transaction.trade_state is TradeState.REFUND,
             payee_is_us=(transaction.mchid, transaction.appid) == (self._account.mchid, attempt.appid),
         )

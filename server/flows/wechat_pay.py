@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -122,8 +123,7 @@ class WeChatPay:
         """What is to be called next, committed: an attempt as wanted, or, CLOSING, the one that is in its way."""
 
         async def act(connection: Connection, order: Order) -> Attempt:
-            # Its end is told to WeChat in whole seconds: in the last one it would be refused as past.
-            if not order.payable(self._now() + timedelta(seconds=1)):
+            if not self._payable(order):
                 raise Refusal(ErrorCode.ORDER_NOT_PAYABLE, status=order.status.value)
 
             def request(out_trade_no: str) -> str:
@@ -139,23 +139,25 @@ class WeChatPay:
                 )
 
             there = await attempts.live(connection, order_id)
-            if there is None:
-                out_trade_no = new_out_trade_no(order_id)
-                return await attempts.insert(
-                    connection,
-                    out_trade_no=out_trade_no,
-                    order_id=order_id,
-                    channel=channel,
-                    appid=self._appid(channel),
-                    openid=openid,
-                    request=request(out_trade_no),
-                    now=self._now(),
-                )
-            wanted = (channel, request(there.out_trade_no))
-            if there.phase is not Phase.CLOSING and (there.channel, there.request) == wanted:
-                return there
-            closing = await attempts.begin_closing(connection, there.out_trade_no)
-            return there if closing is None else closing
+            if there is not None:
+                wanted = (channel, request(there.out_trade_no))
+                if there.phase is not Phase.CLOSING and (there.channel, there.request) == wanted:
+                    return there
+                closing = await attempts.begin_closing(connection, there.out_trade_no)
+                if closing is not None:
+                    return closing
+                # The job that closes it was just done with it.
+            out_trade_no = new_out_trade_no(order_id)
+            return await attempts.insert(
+                connection,
+                out_trade_no=out_trade_no,
+                order_id=order_id,
+                channel=channel,
+                appid=self._appid(channel),
+                openid=openid,
+                request=request(out_trade_no),
+                now=self._now(),
+            )
 
         return await self._lookup.with_lock(order_id, act)
 
@@ -164,19 +166,8 @@ class WeChatPay:
         try:
             launch = await self._client.prepay(attempt.channel, attempt.request.encode())
         except Rejected as rejected:
-            async with self._db.connection() as connection:
-                closing = await attempts.begin_closing(connection, attempt.out_trade_no)
-            if closing is not None:  # it may be refused because it is paid: then that is settled
-                await self._news.close(closing)
-            if closing is None or rejected.code in _NUMBER_SPENT:
-                return None
-            order = await self._lookup.find(attempt.order_id)
-            if not order.payable(self._now()):
-                raise Refusal(ErrorCode.ORDER_NOT_PAYABLE, status=order.status.value) from None
-            if rejected.code == "OPENID_MISMATCH":
-                raise Refusal(ErrorCode.WECHAT_OPENID_REQUIRED) from None
-            alert("PAYMENT_REJECTED", order_id=attempt.order_id, wechat_code=rejected.code)
-            raise Refusal(ErrorCode.PAYMENT_REJECTED) from None
+            await self._refused(attempt, rejected.code)
+            return None
         except WeChatError:
             raise Refusal(ErrorCode.GATEWAY_UNAVAILABLE) from None
         life_s = H5_LIFE_S if attempt.channel is Channel.WECHAT_H5 else PREPAY_LIFE_S
@@ -191,15 +182,33 @@ class WeChatPay:
                 self._now()
             ):  # one past its deadline is ended, and its number closed, by the job
                 return Refusal(ErrorCode.ORDER_NOT_PAYABLE, status=order.status.value)
-            if there is None or there.out_trade_no != attempt.out_trade_no or there.phase is Phase.CLOSING:
+            if not await attempts.opened(connection, attempt.out_trade_no, launch, expires_at):
                 return Refusal(ErrorCode.PAYMENT_SUPERSEDED)
-            await attempts.opened(connection, attempt.out_trade_no, launch, expires_at)
             return None
 
         refused = await self._lookup.with_lock(attempt.order_id, act)
         if refused is not None:
             raise refused
         return launch
+
+    async def _refused(self, attempt: Attempt, code: str) -> None:
+        """WeChat said no to this number: it is closed. Returns when the next number may do better; else raises."""
+        async with self._db.connection() as connection:
+            closing = await attempts.begin_closing(connection, attempt.out_trade_no)
+        if closing is None:
+            return
+        # It may have been refused because it is paid, which closing settles. If that cannot be done now, the job does.
+        with suppress(Refusal):
+            await self._news.close(closing)
+        if code in _NUMBER_SPENT:
+            return
+        order = await self._lookup.find(attempt.order_id)
+        if not self._payable(order):
+            raise Refusal(ErrorCode.ORDER_NOT_PAYABLE, status=order.status.value)
+        if code == "OPENID_MISMATCH":
+            raise Refusal(ErrorCode.WECHAT_OPENID_REQUIRED)
+        alert("PAYMENT_REJECTED", order_id=attempt.order_id, wechat_code=code)
+        raise Refusal(ErrorCode.PAYMENT_REJECTED)
 
     def _payload(self, attempt: Attempt, launch: str) -> dict[str, str]:
         if attempt.channel is Channel.WECHAT_NATIVE:
@@ -215,6 +224,10 @@ class WeChatPay:
         return signed | (
             {"orderNo": attempt.order_id} if attempt.channel is Channel.MINIPROGRAM_BRIDGE else {}
         )
+
+    def _payable(self, order: Order) -> bool:
+        """Its end is told to WeChat in whole seconds: in the last one it would be refused as past."""
+        return order.payable(self._now() + timedelta(seconds=1))
 
     def _appid(self, channel: Channel) -> str:
         if channel is Channel.MINIPROGRAM_BRIDGE:

@@ -22,6 +22,7 @@ from server.hosted import signing
 from server.limits import BODY_BYTES_MAX, GATEWAY_CALL_S_MAX, PAYMENT_FEN_MAX
 
 GATEWAY: Final = Gateway.HOSTED.value
+_NOT_ITS_NAMES: Final = (Gateway.WECHAT.value, "free")
 _YEAR_MIN: Final = 2000
 _YEAR_MAX: Final = 9998
 
@@ -38,7 +39,12 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
     paid_at: Annotated[datetime, msgspec.Meta(tz=True)]
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a time at the ends of the calendar, which has no UTC that Postgres could take."""
+        """Raises ValueError for a time at the ends of the calendar, which has no UTC that Postgres could take.
+
+        And for a name under which payments of other ways are kept.
+        """
+        if self.gateway in _NOT_ITS_NAMES:
+            raise ValueError(f"`gateway` must not be one of {', '.join(_NOT_ITS_NAMES)}")
         if not _YEAR_MIN <= self.paid_at.year <= _YEAR_MAX:
             raise ValueError(f"`paid_at` must be from {_YEAR_MIN} to {_YEAR_MAX}")
 

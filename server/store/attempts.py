@@ -42,9 +42,9 @@ async def insert(
     return _known(row)
 
 
-async def opened(connection: Connection, out_trade_no: str, launch: str, expires_at: datetime) -> Attempt:
-    """WeChat took it: OPEN. The caller holds the order's lock and has seen that it is still wanted."""
-    return _known(await connection.fetchrow(_Q["open_attempt"], out_trade_no, launch, expires_at))
+async def opened(connection: Connection, out_trade_no: str, launch: str, expires_at: datetime) -> bool:
+    """WeChat took it: OPEN. False: it is being closed, or was. The caller holds the order's lock."""
+    return await connection.fetchval(_Q["open_attempt"], out_trade_no, launch, expires_at) is not None
 
 
 async def begin_closing(connection: Connection, out_trade_no: str) -> Attempt | None:

@@ -245,7 +245,8 @@ def _client_ip(request: web.Request) -> str:
     told = request.headers.getall(request.app[appkeys.CONFIG].client_ip_header or "-", ())
     for text in (told[-1].rpartition(",")[2].strip() if told else "", request.remote or ""):
         with suppress(ValueError):
-            return str(ip_address(text))
+            address = ip_address(text.partition("%")[0])  # without the zone of a link-local one
+            return str(getattr(address, "ipv4_mapped", None) or address)
     return ""
 
 

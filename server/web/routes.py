@@ -73,7 +73,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         method="POST", path="/auth/wechat/login", handler=wechat.wechat_login, body=wechat.WeChatLogin,
         answer=buyer.BuyerToken,
         errors=(
-            E.WECHAT_CODE_INVALID, E.WECHAT_LOGIN_REFUSED, E.WECHAT_UNAVAILABLE, E.CHANNEL_NOT_OFFERED, *_RECORD,
+            E.WECHAT_CODE_INVALID, E.WECHAT_LOGIN_REFUSED, E.WECHAT_UNAVAILABLE, E.CHANNEL_NOT_OFFERED, E.OVERLOADED,
+            *_RECORD,
         ),
         wechat_only=True,
     ),

@@ -119,7 +119,7 @@ class WeChatClient:
         def read(raw: bytes) -> str:
             return msgspec.json.decode(raw, type=struct).launch
 
-        return await self._call(call, "POST", f"{_TRANSACTIONS}/{call}", request, read)
+        return await self._call(call, "POST", f"{_TRANSACTIONS}/{call}", request, 200, read)
 
     async def query(self, out_trade_no: str) -> Transaction | None:
         """What became of a number; None: WeChat has no such order. An answer about any other order is Unknown."""
@@ -132,7 +132,7 @@ class WeChatClient:
 
         path = f"{_order(out_trade_no)}?mchid={quote(self._mchid, safe='')}"
         try:
-            return await self._call("query", "GET", path, b"", read)
+            return await self._call("query", "GET", path, b"", 200, read)
         except Rejected as fault:
             if (fault.code, fault.status) == ("ORDER_NOT_EXIST", 404):
                 return None
@@ -141,12 +141,16 @@ class WeChatClient:
     async def close(self, out_trade_no: str) -> None:
         """Close a number, so that it cannot be paid any more. After any failure: query."""
         request = msgspec.json.encode({"mchid": self._mchid})
-        await self._call("close", "POST", f"{_order(out_trade_no)}/close", request, lambda raw: None)
+        await self._call("close", "POST", f"{_order(out_trade_no)}/close", request, 204, lambda raw: None)
 
     async def _call(
-        self, call: str, method: str, path: str, body: bytes, read: Callable[[bytes], Read]
+        self, call: str, method: str, path: str, body: bytes, success: int, read: Callable[[bytes], Read]
     ) -> Read:
-        """Send until there is an answer to go by, or neither time nor sendings are left. Raises WeChatError."""
+        """Send until there is an answer to go by, or neither time nor sendings are left. Raises WeChatError.
+
+        `success` is the one status that means done. Others of 2xx do not: a close is answered 202 while the buyer types
+        the password.
+        """
         clock = asyncio.get_running_loop().time
         deadline = clock() + WECHAT_TOTAL_S_MAX
         sending = 0
@@ -155,7 +159,7 @@ class WeChatClient:
             sending += 1
             try:
                 answer = await self._send(address, method, path, body, seconds=deadline - clock())
-                told = self._judge(answer, read)
+                told = self._judge(answer, success, read)
             except WeChatError as fault:
                 telemetry.WECHAT_CALLS.labels(call, outcome_of(fault)).inc()
                 _log.info("wechat_call_failed", call=call, code=fault.code, status=fault.status)
@@ -179,7 +183,7 @@ class WeChatClient:
         url = URL(address, encoded=True)  # as it was signed
         return await send(self._session, method, url, seconds=seconds, headers=headers, body=body)
 
-    def _judge(self, answer: Answer, read: Callable[[bytes], Read]) -> Read:
+    def _judge(self, answer: Answer, success: int, read: Callable[[bytes], Read]) -> Read:
         """What a successful answer says. Raises WeChatError for any other, and for what WeChat did not sign."""
         status, headers, raw = answer
         verified = Verified.MISSING if raw is None else self._verifier.verify(headers, raw, int(self._now()))
@@ -188,7 +192,13 @@ class WeChatClient:
             raise fault_of(status, raw, verified=holds)
         if raw is None or not holds:
             _log.warning("wechat_answer_not_verified", because=verified.value, status=status)
+            if (
+                verified is Verified.UNKNOWN_SERIAL
+            ):  # of whom we called ourselves: our list of keys is out of date
+                telemetry.alert("WECHAT_KEY_UNKNOWN", call_status=status)
             raise Unknown(UNVERIFIED, status)
+        if status != success:
+            raise Unknown(UNREADABLE, status)
         with contextlib.suppress(Unreadable, *NOT_JSON):
             return read(raw)
         raise Unknown(UNREADABLE, status)

@@ -12,8 +12,9 @@ INSERT INTO payment_attempts (out_trade_no, order_id, channel, appid, openid, re
 VALUES ($1, $2, $3, $4, $5, $6, 'PREPARING', $7) RETURNING *;
 
 -- name: open_attempt
--- $1 number, $2 what launches it, $3 until when. The caller holds the order's lock.
-UPDATE payment_attempts SET phase = 'OPEN', launch = $2, launch_expires_at = $3 WHERE out_trade_no = $1 RETURNING *;
+-- $1 number, $2 what launches it, $3 until when, unless it is being closed. The caller holds the order's lock.
+UPDATE payment_attempts SET phase = 'OPEN', launch = $2, launch_expires_at = $3
+WHERE out_trade_no = $1 AND phase IN ('PREPARING', 'OPEN') RETURNING out_trade_no;
 
 -- name: begin_closing
 -- $1 number, if it is live.
@@ -37,11 +38,11 @@ UPDATE payment_attempts SET phase = 'CLOSED' WHERE out_trade_no = $1 AND phase <
 UPDATE payment_attempts SET phase = 'PAID' WHERE out_trade_no = $1;
 
 -- name: claim_closing
--- $1 not tried since, $2 how many: numbers to close, marked as tried now. After an hour every hour only.
+-- $1 not tried since, $2 how many: numbers to close, marked as tried now. After two days every hour only.
 UPDATE payment_attempts SET asked_at = now()
 WHERE out_trade_no IN (SELECT out_trade_no FROM payment_attempts
                        WHERE phase = 'CLOSING'
                          AND (asked_at IS NULL OR asked_at < $1
-                              AND (created_at > now() - interval '1 hour' OR asked_at < now() - interval '1 hour'))
+                              AND (created_at > now() - interval '2 days' OR asked_at < now() - interval '1 hour'))
                        ORDER BY asked_at NULLS FIRST LIMIT $2 FOR UPDATE SKIP LOCKED)
 RETURNING *;

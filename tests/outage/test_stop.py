@@ -146,7 +146,7 @@ async def test_a_gateway_that_does_not_answer_does_not_keep_the_jobs_from_stoppi
         asked.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(road.parts.provider, "query", hang)
+    monkeypatch.setattr(road.parts.jobs_paying.provider, "query", hang)
     monkeypatch.setattr(loops, "SHUTDOWN_DRAIN_S_MAX", 2.0)
     jobs = build_jobs(road.parts)
     running = asyncio.create_task(jobs.run())

@@ -66,7 +66,7 @@ async def prepare(shop: Shop, pg: Postgres, order_id: str, channel: Channel) -> 
     buyer = await pg.fetchval("SELECT buyer_id FROM orders WHERE id = $1", order_id)
     agent = IN_WECHAT if channel is Channel.WECHAT_JSAPI else AT_A_DESKTOP
     payer = Payer(buyer, agent, ClientContext(), "127.0.0.1")
-    return await parts.provider.prepare(await parts.lookup.find(order_id), channel, payer)
+    return await parts.provider.prepare(await parts.paying.lookup.find(order_id), channel, payer)
 
 
 async def unprepared(shop: Shop) -> str:

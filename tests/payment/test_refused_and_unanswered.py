@@ -276,11 +276,13 @@ async def test_a_number_that_was_paid_and_given_back_at_the_console_is_told_to_p
     order_id = made.json["order_id"]
     assert await shop.pay(made) in PAYS
     assert shop.wechat._book.refund(shop.number(order_id))
-    before = await shop.road.alerts("PAYMENT_REFUNDED_ELSEWHERE")
+    before = await shop.road.alerts("REFUND_REQUIRED")
 
     switched = await shop.resume(order_id)
 
     assert switched.status == 200, "it waits for payment still"
-    assert await shop.road.alerts("PAYMENT_REFUNDED_ELSEWHERE") == before + 1
-    assert await record(pg, order_id) == Record("PENDING_PAYMENT", ["CLOSED", "OPEN"], [], 0)
+    assert await shop.road.alerts("REFUND_REQUIRED") == before + 1
+    number = next(iter(shop.wechat.orders()))
+    assert (await shop.wechat.notify(number, trade_state="SUCCESS")).status == 200, "told late, before the refund"
+    assert await record(pg, order_id) == Record("PENDING_PAYMENT", ["PAID", "OPEN"], ["REFUND_REQUIRED"], 0)
     await audit(shop.road)

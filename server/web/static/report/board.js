@@ -6,7 +6,7 @@ import {t} from "../words.js";
 import {charts} from "./charts.js";
 import {TooLarge, fileName, save} from "./file.js";
 import {FilterBar} from "./filterbar.js";
-import {anyFilter, asked, read, span, write} from "./filters.js";
+import {anyFilter, asked, read, sameFilters, span, write} from "./filters.js";
 import {Freshness} from "./freshness.js";
 import {Headline} from "./headline.js";
 import {Live} from "./live.js";
@@ -58,9 +58,11 @@ export class Board {
   #span = () => span(this.chosen, new Date(serverNow()));
 
   #choose(chosen) {
+    // A window that is being typed passes through many: going back leaves it as a whole.
+    const typed = chosen.window === "custom" && this.chosen.window === "custom" && sameFilters(chosen, this.chosen);
     this.chosen = chosen;
     const address = write(chosen, location.search);
-    if (address !== location.search) history.pushState(null, "", address);
+    if (address !== location.search) history[typed ? "replaceState" : "pushState"](null, "", address);
     this.#turn();
   }
 

@@ -71,6 +71,8 @@ export function asked(chosen, {start, end}) {
 
 export const anyFilter = (chosen) => FIELDS.some((field) => chosen[field]);
 
+export const sameFilters = (one, other) => FIELDS.every((field) => one[field] === other[field]);
+
 function moment(text) {
   if (!text || !MOMENT.test(text)) return null;
   const at = new Date(text);

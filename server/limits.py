@@ -99,6 +99,9 @@ OUTBOX_BATCH_MAX = 500
 OUTBOX_POLL_S = 0.05
 EXPIRE_BATCH_MAX = 200
 EXPIRE_POLL_S = 0.5
+EXPIRE_CLOSING_S_MAX = (
+    120  # an order waits so long for its number at WeChat to be closed; then its units are free
+)
 RECONCILE_BATCH_MAX = 20  # orders a round: with every gateway hanging, a round ends within half a minute
 ASKED_AT_ONCE_MAX = 4  # calls of a job to a gateway at a time; each may settle, which takes a connection
 RECONCILE_POLL_S = 10.0

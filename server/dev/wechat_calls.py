@@ -18,6 +18,7 @@ from server.limits import CASHIER_SESSIONS_MAX, SIMULATED_HOLD_S_MAX
 
 LIMITED: Final = Refusal(429, "FREQUENCY_LIMITED", "频率超限")
 BROKEN: Final = Refusal(500, "SYSTEM_ERROR", "系统异常，请稍后重试")
+USER_PAYING: Final = Refusal(202, "USER_PAYING", "用户支付中，需要输入密码")  # of 2xx, and yet no success
 _BAD_JSON: Final = Refusal(400, "PARAM_ERROR", "输入源不是JSON")
 _GATEWAY_PAGE: Final = "<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway</body></html>"
 _STALE_S: Final = 600.0
@@ -102,6 +103,8 @@ class Calls:
             return LIMITED
         if fault in (CallFault.FAIL_BEFORE, CallFault.DROPPED):
             return BROKEN
+        if fault is CallFault.USER_PAYING:
+            return USER_PAYING
         return _BAD_JSON if asked is _Unreadable else act(asked)
 
     async def _held(self, hold: Hold) -> None:

@@ -62,6 +62,11 @@ async def begin_closing_of(connection: Connection, order_ids: Sequence[str]) -> 
     await connection.execute(_Q["begin_closing_of_orders"], list(order_ids))
 
 
+async def begin_closing_of_overdue(connection: Connection, now: datetime) -> None:
+    """CLOSING for orders that are past their deadline and not ended yet."""
+    await connection.execute(_Q["begin_closing_of_overdue"], now)
+
+
 async def closed(connection: Connection, out_trade_no: str) -> None:
     """CLOSED: WeChat said that it cannot be paid any more."""
     await connection.execute(_Q["attempt_closed"], out_trade_no)

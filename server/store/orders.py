@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -60,9 +60,13 @@ async def end(connection: Connection, order_id: str, status: OrderStatus, at: da
     await connection.execute(_Q["end_order"], order_id, status.value, at)
 
 
-async def expire(connection: Connection, now: datetime, limit: int) -> list[Order]:
-    """Move up to `limit` unpaid orders past their deadline to EXPIRED; returns them, for their units' release."""
-    ids = [row["id"] for row in await connection.fetch(_Q["lock_expired_orders"], now, limit)]
+async def expire(connection: Connection, now: datetime, limit: int, patience: timedelta) -> list[Order]:
+    """Move up to `limit` unpaid orders past their deadline to EXPIRED; returns them, for their units' release.
+
+    One whose payment is still being closed at its gateway waits for that, but not longer than `patience`.
+    """
+    rows = await connection.fetch(_Q["lock_expired_orders"], now, limit, now - patience)
+    ids = [row["id"] for row in rows]
     if not ids:
         return []
     await connection.execute(_Q["expire_orders"], ids, now)

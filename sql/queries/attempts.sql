@@ -29,6 +29,12 @@ UPDATE payment_attempts SET phase = 'CLOSING' WHERE out_trade_no = $1 AND phase 
 -- $1 orders, that have ended.
 UPDATE payment_attempts SET phase = 'CLOSING' WHERE order_id = ANY ($1::text[]) AND phase IN ('PREPARING', 'OPEN');
 
+-- name: begin_closing_of_overdue
+-- $1 now: of orders past their deadline that are not ended yet.
+UPDATE payment_attempts SET phase = 'CLOSING'
+WHERE phase IN ('PREPARING', 'OPEN')
+  AND order_id IN (SELECT id FROM orders WHERE status = 'PENDING_PAYMENT' AND expires_at <= $1);
+
 -- name: attempt_closed
 -- $1 number.
 UPDATE payment_attempts SET phase = 'CLOSED' WHERE out_trade_no = $1 AND phase <> 'PAID';

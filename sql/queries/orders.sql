@@ -30,9 +30,13 @@ SELECT * FROM orders WHERE buyer_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3;
 UPDATE orders SET status = $2, ended_at = $3 WHERE id = $1;
 
 -- name: lock_expired_orders
--- $1 now, $2 how many: past their deadline and unpaid; what another transaction holds is left to it.
+-- $1 now, $2 how many, $3 not waited for any more: past their deadline and unpaid; what another transaction holds is left
+-- to it. One that may have been paid at WeChat in its last moments waits until its number there is closed.
 SELECT id FROM orders
 WHERE status = 'PENDING_PAYMENT' AND expires_at <= $1
+  AND (expires_at <= $3 OR NOT EXISTS (SELECT 1 FROM payment_attempts AS attempts
+                                       WHERE attempts.order_id = orders.id
+                                         AND attempts.phase IN ('PREPARING', 'OPEN', 'CLOSING')))
 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED;
 
 -- name: expire_orders

@@ -180,8 +180,7 @@ async def test_what_could_still_be_paid_of_an_order_that_ends_is_closed_within_s
     await until_closed(shop, number, pg, order_id)
 
     assert await shop.pay(made) == GONE
-    status = await shop.status(order_id)
-    assert status == (end if end != "paid elsewhere" else "PAID")
+    await shop.until_status(order_id, end if end != "paid elsewhere" else "PAID")
     assert shop.wechat.orders()[number].transaction_id == ""
     await audit(shop.road)
 

@@ -98,7 +98,8 @@ async def test_a_success_for_an_order_that_had_ended_is_to_be_refunded_and_its_u
     before = await shop.road.alerts("REFUND_REQUIRED")
     shop.wechat.fail_next("close", "hang")  # what comes of the number is learnt by the notification alone
     if end == "EXPIRED":
-        await pg.execute("UPDATE orders SET expires_at = now() WHERE id = $1", order_id)
+        longer_than_closing_may_take = "UPDATE orders SET expires_at = now() - interval '5 minutes' WHERE id = $1"
+        await pg.execute(longer_than_closing_may_take, order_id)
     else:
         assert (await shop.cancel(order_id)).json["status"] == "CANCELLED"
 
@@ -115,6 +116,22 @@ async def test_a_success_for_an_order_that_had_ended_is_to_be_refunded_and_its_u
     assert await record(pg, order_id) == Record("REFUND_REQUIRED", ["PAID"], ["REFUND_REQUIRED"], 0)
     assert await shop.road.alerts("REFUND_REQUIRED") == before + 1
     assert await free(shop, product) == 100
+    await audit(shop.road)
+
+
+async def test_a_payment_of_the_last_moment_of_which_nobody_told_us_buys_the_ticket(
+    open_shop: OpenShop, pg: Postgres, audit: Audit
+) -> None:
+    shop = await open_shop(faults=LOST)
+    product, offer, order_id, _ = await made(shop)
+    _, _, unpaid_id, _ = await made(shop)
+    assert "ok" in await shop.pay(offer)
+    await pg.execute("UPDATE orders SET expires_at = now()")
+
+    await shop.until_status(order_id, "PAID")
+    await shop.until_status(unpaid_id, "EXPIRED")
+    assert await record(pg, order_id) == Record("PAID", ["PAID"], ["APPLIED"], 1)
+    assert await free(shop, product) == 99
     await audit(shop.road)
 
 

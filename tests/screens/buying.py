@@ -118,3 +118,37 @@ def handed_to_pay_page(url: str) -> dict[str, Any]:
     (text,) = parse_qs(urlsplit(url).query)["params"]
     payload: dict[str, Any] = json.loads(text)
     return payload
+
+
+async def at_the_shop(
+    open_window: Any, road: Road, *, dialog: Dialog | None = None, scripts: str = "", path: str = "/", **options: Any
+) -> Buyer:
+    """A buyer in front of the shop, on a device whose WeChat, if any, is `dialog`."""
+    window: Window = await open_window(None, **options)
+    if dialog is not None:
+        await dialog.attach(window)
+    if scripts:
+        await window.page.add_init_script(scripts)
+    await window.go(path)
+    return Buyer(window, road)
+
+
+class Mishap:
+    """What happens on the line to one endpoint: `await page.route("**/orders", mishap)`."""
+
+    def __init__(self) -> None:
+        self.requests: list[Any] = []
+        self.lose_answers = 0  # the server hears it and acts; the answer does not come back
+        self.cut = False
+
+    async def __call__(self, route: Any) -> None:
+        """One request."""
+        self.requests.append(route.request)
+        if self.cut:
+            await route.abort()
+        elif self.lose_answers:
+            self.lose_answers -= 1
+            await route.fetch()
+            await route.abort()
+        else:
+            await route.continue_()

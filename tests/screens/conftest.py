@@ -13,6 +13,8 @@ import pytest
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from server import config as configuration
+from server.config import Config, WeChatAccount
+from server.dev.gateway import Gateway
 from server.dev.serving import serving
 from server.dev.wechat import WeChat
 from server.dev.wechat_keys import WeChatKeys
@@ -53,7 +55,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def open_window(browser: Browser, road: Road) -> AsyncIterator[OpenWindow]:
-    """Opens windows of devices of their own: `await open_window("/gate", phone=True, lang="en")`.
+    """Opens windows of devices of their own: `await open_window("/gate", phone=True, lang="en")`; None: an empty one.
 
     A window fails the test at its end when its console had an error that was not expected, or when it asked another
     origin for anything.
@@ -62,7 +64,7 @@ async def open_window(browser: Browser, road: Road) -> AsyncIterator[OpenWindow]
         windows: list[Window] = []
 
         async def start(
-            path: str, *, phone: bool = True, lang: str = "en", agent: str | None = None, **options: Any
+            path: str | None, *, phone: bool = True, lang: str = "en", agent: str | None = None, **options: Any
         ) -> Window:
             context: BrowserContext = await browser.new_context(
                 viewport=PHONE if phone else DESKTOP,
@@ -79,7 +81,8 @@ async def open_window(browser: Browser, road: Road) -> AsyncIterator[OpenWindow]
             page: Page = await context.new_page()
             window = Window(page, context, road.url.rstrip("/"), PICTURES)
             windows.append(window)
-            await window.go(path)
+            if path is not None:
+                await window.go(path)
             return window
 
         yield start
@@ -96,9 +99,21 @@ async def wechat(environment: dict[str, str], wechat_keys: WeChatKeys) -> AsyncI
 
 
 @pytest.fixture
-async def road(
-    serve: Serve, environment: dict[str, str], wechat_keys: WeChatKeys, wechat: tuple[WeChat, str]
-) -> Road:
-    """A server with a merchant at the simulated WeChat, a demo login, and jobs."""
-    account = configuration.load({**environment, **wechat_keys.environment(wechat[1])}).wechat
-    return await serve(wechat=account)
+async def cashier(config: Config) -> AsyncIterator[str]:
+    """The address of the simulated hosted cashier."""
+    async with serving(Gateway(config.gateway_secrets).app()) as url:
+        yield url
+
+
+@pytest.fixture
+def account(
+    environment: dict[str, str], wechat_keys: WeChatKeys, wechat: tuple[WeChat, str]
+) -> WeChatAccount | None:
+    """The merchant's account at the simulated WeChat."""
+    return configuration.load({**environment, **wechat_keys.environment(wechat[1])}).wechat
+
+
+@pytest.fixture
+async def road(serve: Serve, account: WeChatAccount, cashier: str) -> Road:
+    """A server with a merchant at the simulated WeChat, a hosted cashier, a demo login, and jobs."""
+    return await serve(wechat=account, gateway_url=cashier)

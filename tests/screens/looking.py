@@ -49,8 +49,9 @@ class Window:
         strange = [
             url for url in self._requests if not url.startswith((self.origin, "data:", "blob:", "about:"))
         ]
-        assert strange == []
-        assert [e for e in self._errors if not any(part in e for part in self.expected)] == []
+        heard = [e for e in self._errors if not any(part in e for part in self.expected)]
+        assert strange == [], strange
+        assert heard == [], heard
 
     async def bytes_loaded(self) -> int:
         """What the page and its parts took on the wire so far."""

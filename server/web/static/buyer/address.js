@@ -19,5 +19,6 @@ if (asked.has("code") || asked.has("state")) {
   asked.delete("code");
   asked.delete("state");
   const rest = asked.toString();
-  history.replaceState(null, "", `${location.pathname}${rest ? `?${rest}` : ""}${location.hash}`);
+  const place = location.hash === "#wechat_redirect" ? "" : location.hash; // WeChat's own, which comes along
+  history.replaceState(null, "", `${location.pathname}${rest ? `?${rest}` : ""}${place}`);
 }

@@ -15,15 +15,15 @@ export function endedView(scene) {
   if (order.status === "PAID") return {title, element: paid(scene)};
   const anew = button(t("order_anew"), () => go("#/"));
   if (order.status === "REFUND_REQUIRED") {
-    return {title, element: notice("stop", t("REFUND_REQUIRED"), t("refund_more", {amount: yuan(order.total_fen)}))};
+    return {title, element: notice("stop", null, t("refund_more", {amount: yuan(order.total_fen)}))};
   }
-  if (order.status === "CANCELLED") return {title, element: notice("", t("CANCELLED"), t("cancelled_order_more"), anew)};
+  if (order.status === "CANCELLED") return {title, element: notice("", null, t("cancelled_order_more"), anew)};
   const again = button(t("check_again"), async () => {
     again.disabled = true;
     await check();
     again.disabled = false;
   }, "quiet");
-  return {title, element: notice("wait", t("EXPIRED"), t("expired_more"), anew, again)};
+  return {title, element: notice("wait", null, t("expired_more"), anew, again)};
 }
 
 function paid({order, life}) {

@@ -5,11 +5,11 @@ import {h, say} from "../dom.js";
 import {knows, t} from "../words.js";
 import {LoginNeeded, logInAnew} from "./session.js";
 
-/** Something to be read before going on. `kind`: "", "wait", "stop" or "go". */
+/** Something to be read before going on. `kind`: "", "wait", "stop" or "go"; no title where the view's own says it. */
 export function notice(kind, title, more, ...actions) {
-  say(`${title}. ${more ?? ""}`);
+  say([title, more].filter(Boolean).join(". "));
   return h("section", {class: `notice ${kind}`},
-    h("h2", null, title),
+    title ? h("h2", null, title) : null,
     more ? h("p", null, more) : null,
     actions.length ? h("div", {class: "row wrap"}, actions) : null);
 }

@@ -34,14 +34,17 @@ export function orderView({title, body, life, go}, orderId) {
     return learn(() => ask("POST", `/orders/${orderId}/query`, {timeoutMs: 20_000}), true);
   };
 
+  /** Gives whether an answer came. */
   async function learn(asking, asked = false) {
     try {
       const newest = await asking();
-      if (life.over) return;
+      if (life.over) return false;
       fill(told);
       take(newest);
+      return true;
     } catch (fault) {
       if (!life.over) missed(fault, asked);
+      return false;
     }
   }
 
@@ -74,8 +77,8 @@ export function orderView({title, body, life, go}, orderId) {
     kept.drop(LAUNCHED);
     const ended = endedView({order, life, check, go});
     title.textContent = ended.title;
-    say(ended.title);
     fill(panel, ended.element);
+    if (order.status === "PAID") say(ended.title);
     if (before) title.focus({preventScroll: true});
   }
 
@@ -96,15 +99,15 @@ export function orderView({title, body, life, go}, orderId) {
     else inquiring = life.repeat(INQUIRE_MS, inquire, {longestMs: WATCH_MS, firstMs: INQUIRE_MS});
   }
 
-  /** The buyer's own question, at once; WeChat is not asked more often for it. Gives the order's status. */
+  /** The buyer's own question, at once; WeChat is not asked more often for it. Gives whether it was answered. */
   async function check() {
     const early = performance.now() - inquiredAt < INQUIRE_MS;
-    await (early ? look() : inquire());
+    const answered = await (early ? look() : inquire());
     if (order?.status === "PENDING_PAYMENT" && !life.over) {
       looking.now(LOOK_MS);
       if (inquiring || begun()) startInquiring();
     }
-    return order?.status;
+    return answered;
   }
 
   const stop = () => {

@@ -16,7 +16,7 @@ const STALE_MS = {WECHAT_H5: 240_000}; // an h5_url lives 5 minutes
 const STALE_ELSE_MS = 3_600_000; // the others 2 hours
 
 export function payingView({order, life, go, launched, check, orderEnded, begun}) {
-  const state = {phase: "idle", offer: null, fault: null, checkedAt: null, asking: false, resting: false, sure: false, hostedToo: false};
+  const state = {phase: "idle", offer: null, fault: null, checked: null, asking: false, resting: false, sure: false, hostedToo: false};
   const left = h("p", {class: "left figure"});
   const place = h("div", {class: "stack"});
   const element = h("div", {class: "stack"},
@@ -81,9 +81,9 @@ export function payingView({order, life, go, launched, check, orderEnded, begun}
     async check() {
       if (state.asking) return;
       become({asking: true, resting: false});
-      await check();
-      become({asking: false, checkedAt: new Date()});
-      if (!over && !life.over) say(t("still_pending", {at: clock(state.checkedAt)}));
+      const answered = await check();
+      become({asking: false, checked: answered ? t("still_pending", {at: clock(serverNow())}) : t("check_failed")});
+      if (!over && !life.over) say(state.checked);
     },
     sure: (sure) => become({sure}),
     async cancel() {
@@ -149,9 +149,10 @@ function draw(state, acts, order) {
     report ? notice(report[0], t(report[1]), t(`${report[1]}_more`)) : null,
     state.resting ? notice("wait", t("resting"), t("resting_more")) : null,
     way,
+    waits ? checkAgain : null,
     phase === "confirming" || way || hasItsOwnButton(fault) ? null : payAgain,
-    phase === "idle" && !state.resting && !fault ? null : checkAgain,
-    state.checkedAt && !asking ? h("p", {class: "soft small middle"}, t("still_pending", {at: clock(state.checkedAt)})) : null,
+    waits || (phase === "idle" && !state.resting && !fault) ? null : checkAgain,
+    state.checked && !asking ? h("p", {class: "soft small middle"}, state.checked) : null,
     state.hostedToo && offer?.channel !== HOSTED && phase !== "confirming" ? button(t("hosted_instead"), acts.hosted, "quiet block") : null,
     phase === "confirming" ? null : giveUp(state.sure, acts),
   ];

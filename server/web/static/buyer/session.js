@@ -56,7 +56,7 @@ export function arrive() {
   const left = kept.get(LEFT);
   kept.drop(LEFT);
   const sentFor = Boolean(left && arrival.state && left.state === arrival.state);
-  if (sentFor && left.place) history.replaceState(null, "", left.place);
+  if (left?.place) history.replaceState(null, "", left.place);
   entering = exchange(arrival.code, sentFor);
   entering.catch(() => {}); // whoever asks next is told
 }

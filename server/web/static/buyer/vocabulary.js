@@ -73,6 +73,7 @@ register({
   check_again: ["我已付款，查询结果", "I have paid: check again"],
   checking: ["正在查询…", "Checking…"],
   still_pending: ["{at} 查询：还没有收到付款。", "Checked at {at}: no payment has arrived yet."],
+  check_failed: ["暂时查询不到结果，请稍后再试。", "The payment system did not answer. Try again in a moment."],
   cancel_order: ["取消订单", "Cancel the order"],
   cancel_sure: ["确定取消？名额会放给别人。", "Cancel it? Your places go to others."],
   cancel_yes: ["确定取消", "Yes, cancel"],

@@ -124,7 +124,7 @@ async def test_the_shift_is_counted_over_reloads_until_it_is_ended(
 
     await expect(gate.page.locator(".tile.go dd")).to_have_text("2")
     await expect(gate.page.locator(".tile.stop dd")).to_have_text("3")
-    assert [await gate.tile("Last minute"), await gate.tile("Average")] == [5, 5]
+    assert [await gate.tile("Last minute"), await gate.tile("Per minute")] == [5, 5]
     reasons = gate.page.locator(".reasons > div")
     await expect(reasons).to_have_text(["This code was used already2", "This is not a ticket's code1"])
     await end_shift(gate)
@@ -133,6 +133,19 @@ async def test_the_shift_is_counted_over_reloads_until_it_is_ended(
     await gate.log_in()
     await expect(gate.page.locator(".where h1")).to_be_visible()
     assert [await gate.tile("Let in"), await gate.tile("Refused")] == [0, 0]
+
+
+async def test_a_scan_during_a_question_is_not_hidden_by_it(road: Road, open_window: OpenWindow) -> None:
+    [token] = await tokens(road, 1)
+    gate = await on_duty(open_window, road)
+    await gate.page.get_by_role("button", name="End shift").click()
+    await expect(gate.page.locator("dialog")).to_be_visible()
+
+    await gate.present(token)
+
+    await expect(gate.word).to_have_text("LET IN")
+    await expect(gate.page.locator("dialog")).to_be_hidden()
+    assert await gate.on_top(gate.word)
 
 
 async def end_shift(gate: Gate) -> None:

@@ -82,6 +82,7 @@ async def test_a_code_shown_again_says_when_and_where_it_was_used(
     await expect(face.locator(".first")).to_contain_text(re.compile(_minute(now)))
     await gate.present(there)
     await expect(face).to_contain_text("Venue pier-north · device …0042")
+    await expect(face).to_contain_text("Uses are left: ask for the renewed code.")
 
 
 async def test_a_refusal_says_what_the_ticket_is_good_for(road: Road, open_window: OpenWindow) -> None:

@@ -66,6 +66,22 @@ async def test_a_home_venue_with_one_function_is_not_asked_for_and_can_be_change
     await expect(gate.page.get_by_role("heading", name="Bus ride")).to_be_focused()
 
 
+async def test_a_place_can_only_be_changed_with_network_and_scanning_goes_on_without(
+    road: Road, open_window: OpenWindow
+) -> None:
+    gate = await on_duty(open_window, road)
+    gate.window.expected = [*NO_NETWORK]
+    await gate.page.route("**/venue", lambda route: route.abort())
+
+    await gate.page.get_by_role("button", name="Change venue or function").click()
+
+    await expect(gate.page.get_by_text("The list of venues did not load.")).to_be_visible()
+    await gate.page.get_by_role("button", name="Back to scanning").click()
+    await expect(gate.page.get_by_role("heading", name="Ferry crossing")).to_be_focused()
+    await gate.page.reload()  # nor is the list needed to begin where one worked before
+    await expect(gate.page.get_by_role("heading", name="Ferry crossing")).to_be_focused()
+
+
 async def test_the_choice_is_remembered_on_the_device(road: Road, open_window: OpenWindow) -> None:
     gate = await on_duty(open_window, road, functions=("ferry", "bus"))
     await gate.page.get_by_role("radio", name="Bus ride").check()

@@ -9,21 +9,22 @@ const TITLE = document.title;
 
 /** {element, tell, count}. */
 export function alarmBanner() {
-  const told = h("div", {class: "grow"});
-  const number = h("p", {class: "banner-count figure"});
+  const word = h("p", {class: "banner-word"});
+  const more = h("p", {});
+  const number = h("p", {class: "banner-count figure", hidden: true});
   // The element is there from the start: what appears together with its text is not read out by every reader.
-  const element = h("div", {class: "banner", role: "alert", "aria-live": "assertive", hidden: true}, shape("alarm"), told, number);
+  const element = h("div", {class: "banner", role: "alert", "aria-live": "assertive", hidden: true}, shape("alarm"),
+    h("div", {class: "grow"}, h("div", {class: "banner-head"}, word, number), more));
+  // A verdict begins where the banner ends, so that neither hides the other.
+  new ResizeObserver(() => document.documentElement.style.setProperty("--banner", `${element.offsetHeight}px`)).observe(element);
   return {
     element,
-    tell({state: now, code}) {
-      document.documentElement.classList.toggle("alarmed", now !== "up");
-      document.title = now === "up" ? TITLE : `⚠ ${t(`net_${now}`)}`;
-      element.hidden = now === "up";
-      fill(told);
-      if (now !== "up") {
-        fill(told, h("p", {class: "banner-word"}, t(`net_${now}`)),
-          h("p", {}, t(`net_${now}_more`, {why: now === "closed" ? reason(code) : ""})));
-      }
+    tell({state, code}) {
+      const up = state === "up";
+      document.title = up ? TITLE : `⚠ ${t(`net_${state}`)}`;
+      element.hidden = up;
+      fill(word, !up && t(`net_${state}`));
+      fill(more, !up && t(`net_${state}_more`, {why: code ? reason(code) : ""}));
     },
     count(waiting) {
       number.hidden = !waiting;

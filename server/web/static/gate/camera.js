@@ -32,8 +32,8 @@ export function cameraWay(seen) {
   function offer(key, again) {
     const advice = ["camera_insecure", "camera_none"].includes(key) ? "camera_none_more" : `${key}_more`;
     fill(element, h("div", {class: "row top"}, icon("camera_off"),
-      h("div", {class: "grow"}, title(key), h("p", {class: "soft"}, t(advice))),
-      again && h("button", {class: "button quiet small", type: "button", onclick: start}, t("retry"))));
+      h("div", {class: "grow stack tight"}, h("div", {}, title(key), h("p", {class: "soft"}, t(advice))),
+        again && h("div", {}, h("button", {class: "button quiet small", type: "button", onclick: start}, t("retry"))))));
   }
 
   function off() {
@@ -66,10 +66,9 @@ export function cameraWay(seen) {
     track.addEventListener("ended", () => left || (stop(), offer("camera_missing", true)));
     fill(element, h("h2", {id: "camera-title", class: "only-read"}, t("camera")),
       h("div", {class: "finder"}, video, h("div", {class: "frame", "aria-hidden": "true"})),
-      h("div", {class: "row apart"}, h("p", {class: "soft small"}, t("camera_aim")),
-        h("div", {class: "row"}, light(track),
-          h("button", {class: "button quiet small", type: "button",
-            onclick: () => { kept.drop("gate.camera"); stop(); off(); }}, t("camera_stop")))));
+      h("div", {class: "row apart"}, h("p", {class: "soft small grow"}, t("camera_aim")), light(track),
+        h("button", {class: "button quiet small", type: "button", "aria-label": t("camera_stop"),
+          onclick: () => { kept.drop("gate.camera"); stop(); off(); }}, t("camera_off"))));
   }
 
   function light(track) {

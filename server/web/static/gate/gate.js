@@ -18,6 +18,7 @@ import {prepareSignals, signal} from "./signals.js";
 import {openStage} from "./stage.js";
 
 const CODE_CHARS_MAX = 512; // what is longer is no ticket; the server says so of its beginning, too
+const LATE_PAUSE_MS = 3_000;
 
 const body = h("div", {});
 const alarm = alarmBanner();
@@ -26,8 +27,10 @@ let view = null;
 let post = null;
 let focused = null; // what had the focus before a verdict covered it
 let weatherNow = "up";
+let lateHeard = -Infinity;
 
 function covers() {
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close(); // it would lie above the verdict
   if (body.inert) return;
   focused = body.contains(document.activeElement) ? document.activeElement : null;
   body.inert = true;
@@ -35,7 +38,7 @@ function covers() {
 
 function lifts() {
   body.inert = false;
-  focused?.focus({preventScroll: true});
+  focused?.focus();
 }
 
 function show(next) {
@@ -73,16 +76,17 @@ async function goToWork({change = false} = {}) {
     show(choiceView({answer, username, chosen: scan}));
   } catch (fault) {
     if (fault instanceof Refused && [401, 403].includes(fault.status)) return logIn(fault.code);
-    const before = place.get();
-    if (before?.username === username) return scan(before);
-    show(notLoaded());
+    const before = place.get()?.username === username ? place.get() : null;
+    if (before && !change) return scan(before);
+    show(notLoaded(before));
   }
 }
 
-function notLoaded() {
+function notLoaded(before) {
+  const button = (text, kind, onclick) => h("button", {class: `button ${kind}`, type: "button", onclick}, text);
   return {element: h("main", {class: "page door stack"}, h("h1", {tabindex: -1}, t("failed")), h("p", {}, t("venues_unreached")),
-    h("button", {class: "button", type: "button", onclick: () => goToWork()}, t("retry")),
-    h("button", {class: "button quiet", type: "button", onclick: () => logIn()}, t("log_out")))};
+    button(t("retry"), "", () => goToWork({change: before !== null})),
+    before ? button(t("go_back"), "quiet", () => scan(before)) : button(t("log_out"), "quiet", () => logIn()))};
 }
 
 function scan(where) {
@@ -118,11 +122,18 @@ function answered(sent, answer) {
   if (first && answer.result) shift.count(sent.username, answer);
   if (!stage.answer(sent, answer) && first) {
     late.add(sent, answer);
-    signal("wait");
-    say(t("late_said", {count: 1}));
+    tellLate();
   }
   count();
   view?.update?.();
+}
+
+/** Of many late answers in a row, only the first makes a sound. */
+function tellLate() {
+  const now = performance.now();
+  if (now - lateHeard > LATE_PAUSE_MS) signal("wait");
+  lateHeard = now;
+  say(t("late_said", {count: late.count()}));
 }
 
 function weather(told) {

@@ -19,6 +19,7 @@ export const late = {
       answer: {result, reason, ticket_status, ticket_code, fault}};
     kept.set(NAME, [line, ...read()].slice(0, KEPT_MAX));
   },
+  count: () => read().length,
   clear: () => kept.drop(NAME),
 };
 

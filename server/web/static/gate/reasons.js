@@ -38,7 +38,8 @@ register({
   WRONG_VENUE_FUNCTION: ["此场地不检：{function}", "Not checked at this venue: {function}"],
   do_WRONG_VENUE_FUNCTION: ["请点“更换”，重新选择项目。", "Press Change and choose what is checked here."],
   ALREADY_REDEEMED: ["这个二维码已用过", "This code was used already"],
-  do_ALREADY_REDEEMED: ["若票内还有次数，请出示更新后的二维码。", "If uses are left, ask for the renewed code."],
+  do_ALREADY_REDEEMED: ["还有剩余次数：请出示更新后的二维码。", "Uses are left: ask for the renewed code."],
+  do_ALREADY_REDEEMED_0: ["这个项目的次数已用完。", "No uses are left for it."],
   NO_REMAINING: ["次数已用完：{function}", "No uses left: {function}"],
   do_NO_REMAINING: ["请看下面的剩余次数。", "What is left stands below."],
 
@@ -92,7 +93,7 @@ export function reading(answer, functionLabel) {
     return {kind: "wait", face: t("face_wait"), why: reason(answer.fault), advice: t("do_fault", {code: answer.fault})};
   }
   const finer = `${answer.reason}_${answer.ticket_status}`;
-  const advice = `do_${answer.reason}`;
+  const advice = answer.remaining_uses === 0 && knows(`do_${answer.reason}_0`) ? `do_${answer.reason}_0` : `do_${answer.reason}`;
   return {
     kind: "stop",
     face: t("face_stop"),

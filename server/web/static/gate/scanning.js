@@ -45,9 +45,9 @@ export function scanningView({place, username, stage, scanned, change, ended}) {
         h("button", {class: "button quiet small", type: "button", "aria-label": t("change_label"), onclick: change}, t("change")),
         languageButton()),
       h("div", {class: "columns"},
-        h("div", {class: "stack"}, stage.last, !queue.safe() && h("p", {class: "notice stop"}, t("unsafe")),
+        h("div", {class: "stack"}, stage.last, late.element, !queue.safe() && h("p", {class: "notice stop"}, t("unsafe")),
           h("div", {class: "card ways"}, camera.element, handScanner(), typedWay(scanned))),
-        h("div", {class: "stack"}, late.element, counters.element, othersNotice(username)))),
+        h("div", {class: "stack"}, counters.element, othersNotice(username)))),
     update() {
       late.update();
       counters.update();

@@ -26,6 +26,7 @@ export class Columns {
     const at = (event) => this.#point(event);
     this.plot.addEventListener("pointermove", at);
     this.plot.addEventListener("pointerdown", at);
+    this.plot.addEventListener("mousedown", (event) => event.preventDefault()); // it would take the focus away again
     this.plot.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && this.#unpoint());
     this.plot.addEventListener("keydown", (event) => this.#walk(event));
     this.plot.addEventListener("focusin", (event) => this.#enter(event.target.dataset.id));

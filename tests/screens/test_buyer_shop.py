@@ -162,6 +162,7 @@ async def test_an_answer_that_is_lost_with_the_page_is_asked_for_by_the_next_one
     await expect(buyer.page.get_by_role("heading", name="No answer came")).to_be_visible(timeout=10_000)
     await buyer.window.picture("buyer-unanswered-phone-en", whole=False)
 
+    await expect(buyer.page.locator(".basket")).to_be_hidden()  # no second order beside the first
     await buyer.page.unroute("**/orders")
     await buyer.page.reload()
     await expect(buyer.page.get_by_role("heading", name="Your last order was not answered")).to_be_visible()

@@ -15,7 +15,7 @@ const ANSWER_MS = 6_000;
 const ROUND = 2 * Math.PI * 20; // of the ring
 
 /**
- * `{element, renew(), cover(what)}`. `refused(fault)` is told of a fault that no retry mends, `showing(yes)` of a good
+ * `{element, renew(), cover(what, done)}`. `refused(fault)` is told of a fault that no retry mends, `showing(yes)` of a good
  * code on the screen.
  */
 export function liveCode({ticketCode, life, refused, showing}) {
@@ -56,6 +56,7 @@ export function liveCode({ticketCode, life, refused, showing}) {
 
   function paint() {
     if (covered || life.over) return;
+    element.classList.remove("done");
     const now = performance.now();
     const leftMs = code ? code.until - now : 0;
     const seconds = Math.max(0, Math.ceil(leftMs / 1000));
@@ -92,8 +93,9 @@ export function liveCode({ticketCode, life, refused, showing}) {
     if (!covered && !asking && now >= (trouble ? nextTry : code?.renewAt ?? 0)) fetchCode(); // paints when it is back
   }, {longestMs: SHOWN_MS, onRest: rest});
 
-  function cover(what) {
+  function cover(what, done = false) {
     covered = true;
+    element.classList.toggle("done", done);
     code = null;
     showing(false);
     image.hidden = true;

@@ -8,17 +8,18 @@ import {LoginNeeded, logInAnew} from "./session.js";
 /** Something to be read before going on. `kind`: "", "wait", "stop" or "go"; no title where the view's own says it. */
 export function notice(kind, title, more, ...actions) {
   say([title, more].filter(Boolean).join(". "));
+  const acting = actions.filter(Boolean);
   return h("section", {class: `notice ${kind}`},
     title ? h("h2", null, title) : null,
     more ? h("p", null, more) : null,
-    actions.length ? h("div", {class: "row wrap"}, actions) : null);
+    acting.length ? h("div", {class: "row wrap"}, acting) : null);
 }
 
-/** A fault as a notice. `retry`: what its button does, where trying again can help. */
-export function faultNotice(fault, retry) {
+/** A fault as a notice. `retry`: what its button does, where trying again can help; `instead`: a button beside it. */
+export function faultNotice(fault, retry, instead = null) {
   if (fault instanceof LoginNeeded) return loginNotice(fault, retry);
   const again = retry ? button(t("retry"), retry) : null;
-  if (fault instanceof Unreached) return notice("wait", t("unreached"), t("unreached_more"), again);
+  if (fault instanceof Unreached) return notice("wait", t("unreached"), t("unreached_more"), again, again && instead);
   if (!(fault instanceof Refused)) throw fault;
   if (fault.code === "WECHAT_OPENID_REQUIRED") {
     return notice("wait", t("openid_needed"), t("openid_needed_more"), loginButton(retry, "login_again", {byWeChat: true}));
@@ -26,7 +27,7 @@ export function faultNotice(fault, retry) {
   if (knows(`${fault.code}_more`)) {
     return notice(fault.transient ? "wait" : "stop", t(fault.code), t(`${fault.code}_more`, fault.body), fault.transient ? again : null);
   }
-  if (fault.transient && fault.status !== 500) return notice("wait", t("busy"), t("busy_more"), again);
+  if (fault.transient && fault.status !== 500) return notice("wait", t("busy"), t("busy_more"), again, again && instead);
   return notice("stop", t("failed"), t("failed_more", {id: fault.body.request_id}), again);
 }
 

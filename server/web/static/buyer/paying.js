@@ -126,8 +126,8 @@ function fresh(offer) {
 }
 
 const REPORTS = {
-  launched: ["", "launched"],
-  confirming: ["wait", "confirming"],
+  launched: ["busy", "launched"],
+  confirming: ["wait busy", "confirming"],
   cancelled: ["wait", "cancelled"],
   failed: ["stop", "failed_pay"],
   missing: ["stop", "missing"],

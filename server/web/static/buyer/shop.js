@@ -8,6 +8,7 @@ import {arrival} from "./address.js";
 import {button, empty, faultNotice, notice, waiting} from "./notices.js";
 import {offerCard, saleState} from "./offer.js";
 import {forget, order, recent, resume, unanswered} from "./purchase.js";
+import {LoginNeeded} from "./session.js";
 
 const LOOK_MS = 10_000; // what is left changes while people choose
 const LOOK_FOR_MS = 1_800_000;
@@ -70,7 +71,7 @@ export function shopView({title, body, life, go}) {
 
   function paint() {
     for (const product of products) cards.get(product.id).update(product, basket.of(product), basket.most(product));
-    bar.hidden = basket.units === 0;
+    bar.hidden = basket.units === 0 || (!busy && unanswered() !== undefined); // that one comes first
     units.textContent = basket.units === 1 ? t("basket_one") : t("basket", {n: basket.units});
     price.textContent = basket.price(products) ? yuan(basket.price(products)) : t("free");
     press.textContent = busy ? t("ordering") : t("order");
@@ -107,8 +108,8 @@ export function shopView({title, body, life, go}) {
     } catch (fault) {
       busy = false;
       if (life.over) return;
-      if (products) paint();
       refused(fault);
+      if (products) paint();
     }
   }
 
@@ -117,7 +118,8 @@ export function shopView({title, body, life, go}) {
       go(`#/upgrade/${fault.body.minBridgeVersion}`);
       return;
     }
-    fill(told, faultNotice(fault, unanswered() ? () => send(resume) : null));
+    if (fault instanceof LoginNeeded && fault.way === "none") forget(); // nothing was sent, and nothing will be from here
+    fill(told, faultNotice(fault, unanswered() ? () => send(resume) : null, leaveIt()));
     told.firstChild.scrollIntoView({block: "center"});
     looking.now();
   }
@@ -133,13 +135,13 @@ export function shopView({title, body, life, go}) {
 
   const missed = unanswered();
   if (missed && arrival && recent(missed)) send(resume); // it was sent, and waited for the login that now comes back
-  else if (missed) fill(told, missedNotice(() => send(resume), () => fill(told)));
-}
+  else if (missed) fill(told, notice("wait", t("unanswered"), t("unanswered_more"), button(t("go_on"), () => send(resume)), leaveIt()));
 
-function missedNotice(goOn, dropped) {
-  const drop = () => {
-    forget();
-    dropped();
-  };
-  return notice("wait", t("unanswered"), t("unanswered_more"), button(t("go_on"), goOn), button(t("drop_it"), drop, "quiet"));
+  function leaveIt() {
+    return button(t("drop_it"), () => {
+      forget();
+      fill(told);
+      if (products) paint();
+    }, "quiet");
+  }
 }

@@ -51,15 +51,20 @@ export function ticketView({title, body, life, go}, code) {
   }
 
   function openStage(state) {
-    const awake = h("p", {class: "soft small", hidden: true}, t("live_awake"));
+    const awake = h("p", {class: "soft", hidden: true}, t("live_awake"));
+    const hint = h("div", {class: "hint small"}, h("p", null, t("live_how")), awake);
     liveLife = new Life();
     const keepAwake = stayAwake(liveLife, (held) => (awake.hidden = !held));
-    live = liveCode({ticketCode: code, life: liveLife, refused, showing: keepAwake});
+    const showing = (yes) => {
+      hint.hidden = !yes;
+      keepAwake(yes);
+    };
+    live = liveCode({ticketCode: code, life: liveLife, refused, showing});
     fill(stage,
       h("section", {class: "card stack gatepass"},
         state === "SOON" ? notice("wait", t("SOON"), t("soon_more", {at: moment(ticket.valid_from)})) : null,
         live.element,
-        h("div", {class: "hint"}, h("p", {class: "small"}, t("live_how")), awake)));
+        hint));
   }
 
   /** A use was spent: this code has done its work. */
@@ -73,7 +78,7 @@ export function ticketView({title, body, life, go}, code) {
     } else {
       live.cover([stampMark(t("used_title")), h("p", {class: "big"}, names), h("p", {class: "figure"}, at),
         spent.map(({label, remaining_uses: left, total_uses: total}) => h("p", {class: "soft"}, spent.length > 1 ? `${label}: ` : "", t("left_of", {left, total}))),
-        button(t("used_again"), () => live.renew())]);
+        button(t("used_again"), () => live.renew())], true);
     }
     say(`${t("used_title")}: ${names}`);
   }

@@ -45,7 +45,7 @@ register({
   tickets_empty_more: ["付款后，票会自动出现在这里。", "Once an order is paid, its tickets appear here."],
   to_shop: ["去购票", "Buy tickets"],
   more: ["更多", "Show more"],
-  what: ["订单内容", "What you ordered"],
+  what: ["订单内容", "Your order"],
   order_no: ["订单号", "Order number"],
   made_at: ["下单时间", "Ordered"],
   total: ["合计", "Total"],
@@ -136,10 +136,10 @@ register({
   // the live code
   live_alt: ["入场二维码", "Entry QR code"],
   live_how: ["请把屏幕调亮，对准闸口扫描", "Turn the screen up, and hold it to the reader"],
-  live_seconds: ["{n} 秒后自动更新", "Renews itself in {n} s"],
+  live_seconds: ["{n} 秒内有效，会自动更新", "Good for {n} s, renews itself"],
   live_renewing: ["正在更新…", "Renewing…"],
   live_fetching: ["正在取票码…", "Fetching the code…"],
-  live_offline: ["网络已断开，此码还剩 {n} 秒", "No network: this code lasts {n} s more"],
+  live_offline: ["网络已断开，还剩 {n} 秒", "No network: {n} s left"],
   live_over: ["没有网络，此码已失效", "No network: this code is over"],
   live_over_more: ["连接恢复后会自动出现新码。", "A new one appears by itself when the connection is back."],
   live_busy: ["暂时取不到新码", "A new code is not to be had right now"],
@@ -160,7 +160,7 @@ register({
 
   // faults
   SOLD_OUT: ["票不够了", "Not enough tickets are left"],
-  SOLD_OUT_more: ["余票 {available} 张，请调整数量。", "{available} left. Please change the quantity."],
+  SOLD_OUT_more: ["余票 {available} 张，已为您调整数量，请确认后再下单。", "{available} left. Your choice was made smaller: look at it, then order."],
   PRODUCT_INACTIVE: ["这种票现在不能买", "This ticket is not on sale now"],
   PRODUCT_INACTIVE_more: ["列表已更新，请重新选择。", "The list is up to date again. Please choose anew."],
   PRODUCT_NOT_FOUND: ["这种票现在不能买", "This ticket is not on sale now"],

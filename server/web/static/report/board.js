@@ -109,11 +109,10 @@ export class Board {
 
   #show() {
     const {chosen, figures, window} = this.shown;
-    const filtered = anyFilter(chosen);
     this.bar.show(chosen, this.choices.figures);
     this.headline.show(figures, window.live);
-    this.charts.show(figures, filtered);
-    this.newest.show(figures, t(filtered ? "nothing_filtered" : "nothing"));
+    this.charts.show(figures, anyFilter(chosen));
+    this.newest.show(figures);
     this.figures.setAttribute("aria-busy", "false");
     if (this.turned) say(t("in_and_out", {in: count(figures.all.success), out: count(figures.all.reject)}));
     this.turned = false;

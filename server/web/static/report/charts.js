@@ -32,10 +32,11 @@ export function charts() {
   return {
     cards: [time, ...Object.values(parts), reasons, stock],
     show(figures, filtered) {
-      const nothing = figures.all.success + figures.all.reject > 0 ? null : t(filtered ? "nothing_filtered" : "nothing");
-      time.show({...overTime(figures), nothing});
-      for (const [field, its] of Object.entries(parts)) its.show({...byPart(field, figures[answers[field]]), nothing});
-      reasons.show({...byReason(figures.by_reason), nothing: nothing ?? (figures.all.reject ? null : t("no_refusals"))});
+      const empty = figures.all.success + figures.all.reject === 0;
+      time.show({...overTime(figures), nothing: empty ? t(filtered ? "nothing_filtered" : "nothing") : null});
+      for (const [field, its] of Object.entries(parts)) its.show(byPart(field, figures[answers[field]]));
+      reasons.show({...byReason(figures.by_reason), nothing: figures.all.reject ? null : t("no_refusals")});
+      for (const its of [...Object.values(parts), reasons]) its.element.hidden = empty; // it is said once
       stock.show({...byStock(figures.stock), nothing: figures.stock.length ? null : t("no_products")});
     },
   };
@@ -70,7 +71,7 @@ function byReason(told) {
   const inWords = ([reject]) => `${count(reject)} · ${share(reject, all)}`;
   return {
     drawn: {rows: most(rows).map((row) => ({...row, told: inWords(row.values)}))},
-    table: {head: [t("reason"), t("reject"), t("total")], rows: rows.map(({name, values: [reject]}) => [name, count(reject), share(reject, all)])},
+    table: {head: [t("reason"), t("reject"), t("part")], rows: rows.map(({name, values: [reject]}) => [name, count(reject), share(reject, all)])},
   };
 }
 

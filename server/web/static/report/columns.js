@@ -9,6 +9,7 @@ const TOP = 22; // room for a number above the highest column
 const FOOT = 28;
 const LABEL_ROOM = 62; // between the beginnings of two labels of the axis
 const WIDEST = 56;
+const VALUE_FONT = "bold 12px system-ui, sans-serif";
 
 export class Columns {
   /** `series`: [{look, name}], the lowest first. */
@@ -51,6 +52,9 @@ export class Columns {
     this.left = left;
     this.band = band;
     const y = (value) => HEIGHT - FOOT - (value / top) * (HEIGHT - FOOT - TOP);
+    // A number above every column, or above none.
+    const room = Math.max(0, ...this.bands.map((each) => widthOf(short(sum(each.values)), VALUE_FONT))) + 4;
+    const numbered = band >= room;
     const paint = fills(this.series.map(({look}) => look));
     const svg = frame("columns", "group", width, HEIGHT, this.title, this.description);
     svg.append(
@@ -59,7 +63,7 @@ export class Columns {
         h("svg:line", {x1: left, x2: width - 4, y1: y(level), y2: y(level)}),
         h("svg:text", {x: left - 8, y: y(level) + 4, "text-anchor": "end"}, short(level)),
       ])),
-      h("svg:g", {class: "bands"}, this.bands.map((each, index) => this.#column(each, left + index * band, band, y, paint))),
+      h("svg:g", {class: "bands"}, this.bands.map((each, index) => this.#column(each, left + index * band, band, y, paint, numbered))),
       h("svg:g", {class: "axis", "aria-hidden": "true"}, this.#labels(left, band)),
     );
     fill(this.plot, svg);
@@ -67,7 +71,7 @@ export class Columns {
     else if (this.pointed) this.#tell();
   }
 
-  #column(band, x, room, y, paint) {
+  #column(band, x, room, y, paint, numbered) {
     const gap = room > 8 ? room * 0.2 : room > 3 ? 1 : 0;
     const width = Math.min(WIDEST, room - gap);
     const inset = x + (room - width) / 2;
@@ -85,7 +89,7 @@ export class Columns {
     return h("svg:g", {class: "band", role: "img", "aria-label": told, tabindex: stop, "data-id": band.id},
       h("svg:rect", {class: "lane", x, y: TOP - 16, width: room, height: HEIGHT - FOOT - TOP + 16}),
       parts,
-      total > 0 && room >= widthOf(short(total)) + 8
+      total > 0 && numbered
         ? h("svg:text", {class: "value", x: x + room / 2, y: y(total) - 6, "text-anchor": "middle", "aria-hidden": "true"}, short(total))
         : null);
   }
@@ -144,9 +148,10 @@ export class Columns {
     fill(this.tip, h("p", {class: "when"}, band.told), [...this.series.keys()].reverse().map((at) =>
       h("p", {}, swatch(this.series[at].look), h("span", {class: "grow"}, this.series[at].name), h("b", {}, count(band.values[at])))));
     this.tip.hidden = false;
-    const middle = this.left + (index + 0.5) * this.band;
-    const half = this.tip.offsetWidth / 2;
-    this.tip.style.left = `${Math.max(0, Math.min(this.plot.clientWidth - 2 * half, middle - half))}px`;
+    // Beside the column, so that it hides none of it.
+    const [before, after] = [this.left + index * this.band - this.tip.offsetWidth - 6, this.left + (index + 1) * this.band + 6];
+    const last = this.plot.clientWidth - this.tip.offsetWidth;
+    this.tip.style.left = `${Math.max(0, after <= last ? after : Math.min(before, last))}px`;
   }
 
   #element(id) {

@@ -31,7 +31,7 @@ export class Freshness {
     this.wheel.hidden = !(waiting && !at);
     this.pause.hidden = !live || Boolean(trouble) || !at;
     fill(this.pause, t(paused ? "resume" : "pause"));
-    this.refresh.hidden = live && !trouble && !paused;
+    this.refresh.hidden = trouble === "expired" || (live && !trouble && !paused);
     this.#tell(trouble, at, time);
   }
 

@@ -21,7 +21,7 @@ export class Headline {
     const all = success + reject;
     this.#set("success", count(success), t("share_of", {count: count(all)}));
     this.#set("reject", count(reject), t("share_of", {count: count(all)}));
-    this.#set("share", share(reject, all), t("share_of", {count: count(all)}));
+    this.#set("share", share(reject, all), t("share_told", {out: count(reject), all: count(all)}));
     this.#set("last_hour", count(last_hour.success), t("of_them_refused", {count: count(last_hour.reject)}));
     fill(this.parts.last_hour.label, t(live ? "last_hour" : "last_hour_then"));
   }

@@ -20,12 +20,11 @@ export class Newest {
     this.fault = h("p", {class: "fault", role: "alert"});
     this.button = h("button", {class: "button quiet", type: "button", onclick: () => this.#more()}, t("more"));
     this.end = h("p", {class: "soft small"}, t("all_shown"));
-    this.nothing = h("p", {class: "nothing soft"});
     this.table = h("div", {class: "events", role: "table", "aria-labelledby": "newest-title"},
       h("div", {role: "rowgroup", class: "head"}, h("div", {role: "row"}, HEAD.map((key) => h("span", {role: "columnheader"}, t(key))))),
       this.rows);
     this.element = h("section", {class: "card panel wide", id: "newest", "aria-labelledby": "newest-title"},
-      h("h2", {id: "newest-title"}, t("newest")), this.table, this.nothing, this.fault,
+      h("h2", {id: "newest-title"}, t("newest")), this.table, this.fault,
       h("div", {class: "row"}, this.button, this.end));
   }
 
@@ -46,11 +45,9 @@ export class Newest {
   }
 
   /** Show them with the names that the figures have for functions and venues. */
-  show(figures, nothing) {
+  show(figures) {
     for (const part of [...figures.by_function, ...figures.by_location]) if (part.label) this.names[part.code] = part.label;
-    fill(this.nothing, nothing);
-    this.nothing.hidden = this.events.length > 0;
-    this.table.hidden = this.events.length === 0;
+    this.element.hidden = this.events.length === 0; // the chart above says that there are none
     this.#draw();
   }
 

@@ -70,5 +70,5 @@ function speech(unit, zone) {
     const rank = unit === "hour" ? hour : minute;
     return {tick: unit === "hour" && hour === 0 ? date(at) : time(at), rank};
   };
-  return {told: (at, over) => `${date(at)}, ${time(at)}–${time(over)}`, mark};
+  return {told: (at, over) => `${date(at)}${language === "zh" ? " " : ", "}${time(at)}–${time(over)}`, mark};
 }

@@ -31,7 +31,7 @@ class CallFault(enum.Enum):
     UNKNOWN_SERIAL = "unknown_serial"  # done, and signed by a key that nobody has heard of
     UNSIGNED = "unsigned"  # done, and the answer has no signature
     BLOCKED = "blocked"  # a login is told errcode 40226: a user of high risk
-    USER_PAYING = "user_paying"  # a close: 202 USER_PAYING, nothing was done: the buyer is typing the password
+    USER_PAYING = "user_paying"  # a close is told 202: nothing was done, the buyer types the password
 
 
 class Faults(msgspec.Struct, frozen=True, kw_only=True):

@@ -211,6 +211,22 @@ async def test_a_fault_befalls_one_call_of_its_name_alone(stage: Scene) -> None:
         stage.wechat.fail_next("close", "explode")
 
 
+async def test_a_close_while_the_buyer_types_the_password_is_answered_202_and_closes_nothing(
+    stage: Scene,
+) -> None:
+    stage.wechat.fail_next("close", "user_paying")
+    body, made = await stage.create()
+    close = f"{ORDER.format(body['out_trade_no'])}/close"
+
+    told = await stage.call("POST", close, {"mchid": stage.keys.mchid})
+
+    assert (told.status, told.json["code"]) == (202, "USER_PAYING")
+    assert sealed_by(stage.keys, told.headers, told.raw) == stage.keys.public_key_id
+    assert stage.wechat.received[-1].status == 202
+    assert (await stage.query(body["out_trade_no"]))["trade_state"] == "NOTPAY"
+    assert await stage.pay(made["prepay_id"]) == "requestPayment:ok"
+
+
 async def test_a_held_call_was_accepted_and_answers_when_it_is_released(stage: Scene) -> None:
     hold = stage.wechat.hold_next("jsapi")
     body = stage.asked()

@@ -128,6 +128,31 @@ def test_a_key_that_is_not_the_certificates_is_refused(merchant: dict[str, str])
     assert faults({**merchant, PRE + "MCH_KEY": other}) == [f"{PRE}MCH_KEY is not the key of {PRE}MCH_CERT."]
 
 
+def test_the_merchants_own_key_is_not_taken_for_wechats(keys: WeChatKeys, merchant: dict[str, str]) -> None:
+    """Nothing that WeChat signs would be believed: every payment would fail, and only then."""
+    ours = merchant[PRE + "MCH_CERT"]
+    expected = [f"{PRE}PUBLIC_KEY and _PLATFORM_CERTS are WeChat's keys, not the merchant's own."]
+
+    assert faults({**merchant, PRE + "PUBLIC_KEY": _public_pem(keys.mch_key)}) == expected
+    assert faults({**merchant, PRE + "PLATFORM_CERTS": ours}) == expected
+    assert faults({**merchant, PRE + "PLATFORM_CERTS": merchant[PRE + "PLATFORM_CERTS"] + ours}) == expected
+
+
+def test_an_address_of_wechat_is_a_host_with_no_path_behind_it(merchant: dict[str, str]) -> None:
+    """Its path would be sent and not signed: every call would be refused, and only then."""
+    hosts = "https://a.example/,https://b.example:8443"
+    account = load({**merchant, PRE + "API_URLS": hosts, PRE + "LOGIN_URL": "https://c.example/"}).wechat
+    assert account is not None
+    assert (account.api_urls, account.login_url) == (
+        ("https://a.example", "https://b.example:8443"),
+        "https://c.example",
+    )
+    for name in ("API_URLS", "LOGIN_URL"):
+        for path in ("/v3", "/v3/", "/v3/pay/transactions"):
+            (told,) = faults({**merchant, PRE + name: "https://a.example" + path})
+            assert told.startswith(f"{PRE}{name} is not legal."), path
+
+
 def test_real_wechat_notifies_https_only(merchant: dict[str, str]) -> None:
     assert faults({**merchant, "GATELINE_PUBLIC_URL": "http://tickets.example"}) == [
         "GATELINE_PUBLIC_URL must be https://: WeChat notifies no other address."
@@ -143,6 +168,7 @@ def test_a_buyer_has_time_to_launch_a_payment(merchant: dict[str, str]) -> None:
     (told,) = faults({**merchant, "GATELINE_HOLD_S": "9"})
     assert told.startswith("GATELINE_HOLD_S must be 10 or more")
     assert load({**merchant, "GATELINE_HOLD_S": "10"}).hold_s == 10
+    assert load({**REQUIRED, "GATELINE_HOLD_S": "9"}).hold_s == 9, "elsewhere no one has to launch it"
 
 
 def _pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, password: bytes | None = None) -> str:

@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestServer
 
 from server.domain.errors import ErrorCode, Refusal
 from server.flows import lookup
+from server.flows.settle import FREE_GATEWAY
 from server.hosted import signing
 from server.jobs.reconcile import reconcile
 from tests.conftest import Audit, Serve, eventually, key
@@ -283,6 +284,24 @@ async def test_money_for_an_unknown_order_is_refused_with_an_alert(
 
 
 # --- who tells it -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["wechat", FREE_GATEWAY])
+async def test_the_hosted_gateway_does_not_speak_under_the_name_of_another_way_to_pay(
+    name: str, gateway: Gateway, road: Road, pg: asyncpg.Connection[Any], audit: Audit
+) -> None:
+    order_id, _ = await ordered(road)
+    await road.flushed()
+
+    told = await road.notify(order_id, 1_000, gateway=name, txn="4200000000202605010000000001")
+    gateway.paid(order_id, 1_000, gateway=name)
+    asked = await query(road, order_id)
+
+    assert (told.status, told.json["code"]) == (400, "VALIDATION_FAILED"), told
+    assert (asked.status, asked.json["code"]) == (503, "GATEWAY_UNAVAILABLE"), asked
+    assert await state(pg) == (["PENDING_PAYMENT"], [], 0)
+    assert (await road.notify(order_id, 1_000)).json["result"] == "PAID", "under its own it is heard"
+    await audit(road)
 
 
 async def test_only_a_fresh_and_rightly_signed_notification_is_heard(

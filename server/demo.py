@@ -216,6 +216,9 @@ def _tell_addresses(address: str, simulators: _Simulators, passwords: dict[str, 
         f"""
 Still serving. Ctrl-C stops.
 
+  Buyer          {address}/
+  Gate           {address}/gate
+  Report         {address}/report
   API document   {address}/docs
   Readiness      {address}/readyz
   Metrics        {address}/metrics
@@ -223,7 +226,7 @@ Still serving. Ctrl-C stops.
   Cashier        {simulators.gateway}/pay (through an order's payUrl)
 """
     )
-    print("  POST /operators/login")
+    print("  Accounts of the gate and the report")
     for username, password in passwords.items():
         print(f"    {username:<12} {password}")
-    print("  POST /auth/demo/login with any buyer's name", flush=True)
+    print("  Buyers need none here: POST /auth/demo/login takes any name.", flush=True)

@@ -126,7 +126,7 @@ async def test_every_hour_has_its_column_also_those_without_scans(
     assert sum(map(sum, labels.values())) == expected.total()
     rows = await table_of(page.locator("#over_time"))
     assert [(int(row[1]), int(row[2])) for row in reversed(rows)] == [labels[at] for at in sorted(labels)]
-    await expect(page.locator("#over_time .note")).to_have_text("per hour · Times in Asia/Shanghai, UTC+8")
+    await expect(page.locator("#over_time .note")).to_have_text("per hour · Asia/Shanghai, UTC+8")
 
 
 async def test_stock_shows_what_is_sold_held_and_free(open_window: OpenWindow, road: Road, day: Day) -> None:

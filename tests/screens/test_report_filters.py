@@ -215,3 +215,18 @@ async def test_going_back_leaves_a_typed_window_as_a_whole(
     await shown(page)
     assert asked(page) == {"window": "day"}
     await expect(page.get_by_label("From", exact=True)).to_be_hidden()
+
+
+async def test_a_chart_that_was_behind_its_table_meanwhile_shows_what_is_chosen_now(
+    open_window: OpenWindow, road: Road, day: Day
+) -> None:
+    page = (await open_report(open_window, road)).page
+    for card in ("over_time", "by_function"):
+        await page.locator(f"#{card} button").click()
+    await page.locator("#filter-function").select_option("museum")
+    await page.locator("[data-window=week]").click()
+    await shown(page)
+    for card in ("over_time", "by_function"):
+        await page.locator(f"#{card} button").click()
+    await expect(page.locator("#over_time .band")).to_have_count(7)
+    assert list(await bars_of(page, "by_function")) == ["博物馆 Museum"]

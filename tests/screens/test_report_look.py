@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from server.domain.catalog import Role
 from tests.road import Road
@@ -123,6 +124,13 @@ async def test_nothing_jumps_while_the_figures_arrive(
 ) -> None:
     await (await Day(road, pg).scanned()).remembered()
     window = await open_report(open_window, road)
+    answer = asyncio.Event()
+
+    async def late(route: Route) -> None:
+        await answer.wait()
+        await route.continue_()
+
+    await window.page.route("**/reports/*", late)
     await window.page.reload()
     places = """() => ["h1", ".choice", ".tiles", "#over_time"].map((each) => {
       const box = document.querySelector(each).getBoundingClientRect();
@@ -130,6 +138,8 @@ async def test_nothing_jumps_while_the_figures_arrive(
     })"""
     await expect(window.page.locator(".tiles")).to_be_visible()
     before = await window.page.evaluate(places)
+    await window.picture("report-loading-desktop-en")
+    answer.set()
     await shown(window.page)
     assert await window.page.evaluate(places) == before
 

@@ -37,7 +37,7 @@ export class Board {
     this.figures = h("div", {class: "figures", "aria-busy": "true"},
       this.headline.element, h("div", {class: "charts"}, this.charts.cards.map((card) => card.element), this.newest.element));
     this.element = h("main", {class: "page wide stack", id: "main"},
-      h("div", {class: "row wrap apart top"}, this.title, h("div", {class: "row wrap"}, this.csv)), this.csvSaid,
+      h("div", {class: "row apart top"}, this.title, h("div", {class: "row wrap"}, this.csv)), this.csvSaid,
       this.fresh.line, this.fresh.notice, this.door, this.bar.element, this.figures);
   }
 

@@ -4,11 +4,11 @@ import {fill, h} from "../dom.js";
 import {t} from "../words.js";
 
 export class ChartCard {
-  /** `chart`: with an element and show(). `wide`: takes the whole row. */
-  constructor({id, title, chart, wide = false}) {
+  /** `chart`: with an element and show(). `wide`: takes the whole row. `noted`: keeps a line for a note. */
+  constructor({id, title, chart, wide = false, noted = false}) {
     this.title = title;
     this.chart = chart;
-    this.note = h("p", {class: "soft small note"});
+    this.note = h("p", {class: "soft small note", hidden: !noted}, "\u00a0");
     this.nothing = h("p", {class: "nothing soft", hidden: true});
     this.table = h("div", {class: "scroll tall", tabindex: "0", role: "region", "aria-label": title, hidden: true});
     this.toggle = h("button", {class: "button quiet small", type: "button", onclick: () => this.#turn()});
@@ -24,7 +24,6 @@ export class ChartCard {
     if (seen === this.seen) return; // so that nothing moves, and nothing is read out again, while nothing happens
     this.seen = seen;
     fill(this.note, note);
-    this.note.hidden = !note;
     fill(this.nothing, nothing);
     this.chart.show(drawn);
     fill(this.table, h("table", {class: "table"},

@@ -76,13 +76,13 @@ export function frame(kind, role, width, height, title, description) {
   h("svg:title", {id: named}, title), h("svg:desc", {id: described}, description));
 }
 
-/** Calls `draw` when the element gets another width; not while it has none. */
+/** Calls `draw` when the element gets another width, or one again after it had none: it may have missed something. */
 export function whenResized(element, draw) {
   let width = 0;
   new ResizeObserver(([entry]) => {
     const wide = Math.round(entry.contentRect.width);
-    if (wide === width || wide === 0) return;
+    if (wide === width) return;
     width = wide;
-    draw(wide);
+    if (wide) draw(wide);
   }).observe(element);
 }

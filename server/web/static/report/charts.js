@@ -19,15 +19,15 @@ export const nameOf = (field, part) => {
 
 /** The cards, in their order, and what shows figures in them. */
 export function charts() {
-  const card = (id, options, kind = Bars) =>
-    new ChartCard({id, title: t(id), wide: kind === Columns, chart: new kind({title: t(id), series: verdicts(), ...options})});
-  const time = card("over_time", {}, Columns);
+  const card = (id, {noted, ...options} = {}, kind = Bars) =>
+    new ChartCard({id, title: t(id), noted, wide: kind === Columns, chart: new kind({title: t(id), series: verdicts(), ...options})});
+  const time = card("over_time", {noted: true}, Columns);
   const parts = {
     function: card("by_function"), location: card("by_location"),
     terminal_device_id: card("by_terminal"), operator: card("by_operator"),
   };
   const reasons = card("by_reason", {series: [verdicts()[1]]});
-  const stock = card("stock", {whole: true, series: ["sold", "held", "free"].map((look) => ({look, name: t(look)}))});
+  const stock = card("stock", {noted: true, whole: true, series: ["sold", "held", "free"].map((look) => ({look, name: t(look)}))});
   const answers = {function: "by_function", location: "by_location", terminal_device_id: "by_terminal", operator: "by_operator"};
   return {
     cards: [time, ...Object.values(parts), reasons, stock],
@@ -48,7 +48,7 @@ function overTime(figures) {
   return {
     drawn: {bands, steps: STEPS[figures.unit], description: t("over_time_description", {bands: bands.length})},
     table: {head: [t("time"), t("success"), t("reject"), t("total")], rows: rows.reverse()},
-    note: `${t(`per_${figures.unit}`)} · ${t("times_in", {zone: zoneInWords(figures.zone, new Date(figures.to))})}`,
+    note: `${t(`per_${figures.unit}`)} · ${zoneInWords(figures.zone, new Date(figures.to))}`,
   };
 }
 

@@ -71,7 +71,6 @@ register({
   per_minute: ["每分钟", "per minute"],
   per_hour: ["每小时", "per hour"],
   per_day: ["每天", "per day"],
-  times_in: ["时区：{zone}", "Times in {zone}"],
   by_function: ["按项目", "By function"],
   by_location: ["按场地", "By venue"],
   by_terminal: ["按闸机设备", "By gate device"],

@@ -83,8 +83,9 @@ async def test_verdicts_the_banner_and_late_answers_look_and_work_as_they_should
     await look.at("no-network")
     line.cut = False
     await expect(gate.late).not_to_have_count(0, timeout=12_000)
-    await expect(gate.banner).to_be_hidden()
+    await gate.page.wait_for_function("() => localStorage.getItem('gateline.gate.queue') === '[]'")
     await gate.page.keyboard.press("Escape")
+    await expect(gate.word).to_be_hidden()
     await look.at("late")
 
 

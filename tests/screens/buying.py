@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import zxingcpp
+from PIL import Image
 from playwright.async_api import Locator, Page, expect
 
 from server.dev.wechat import WeChat
@@ -15,7 +18,9 @@ from tests.screens.looking import Window
 
 DESKTOP = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Safari/537.36"
 PHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 Version/17.5 Mobile Safari/604.1"
-WECHAT = "Mozilla/5.0 (Linux; Android 14) AppleWebKit/537.36 Chrome/126.0 Mobile MicroMessenger/8.0.50(0x28003231)"
+WECHAT = (
+    "Mozilla/5.0 (Linux; Android 14) AppleWebKit/537.36 Chrome/126.0 Mobile MicroMessenger/8.0.50(0x28003231)"
+)
 MINIPROGRAM = f"{WECHAT} MiniProgramEnv/android miniProgram/wx0000000000000000"
 UNMARKED = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 MicroMessenger/8.0.49"
 
@@ -26,7 +31,9 @@ window.WeixinJSBridge = {invoke(name, payload, back) {
 }};
 """
 # The same, but later, as it is on a slow phone.
-LATE_BRIDGE = f"setTimeout(() => {{ {BRIDGE} document.dispatchEvent(new Event('WeixinJSBridgeReady')); }}, 300);"
+LATE_BRIDGE = (
+    f"setTimeout(() => {{ {BRIDGE} document.dispatchEvent(new Event('WeixinJSBridgeReady')); }}, 300);"
+)
 # In a Mini Program: what WeChat's own script offers to pages.
 SHELL = """
 window.wx = {miniProgram: {
@@ -112,6 +119,14 @@ class Dialog:
             return told["code"]
 
 
+async def read_off(page: Page, what: str) -> str:
+    """The text of the one QR code on the screen, read off a picture of the screen; `what` is its place."""
+    await expect(page.locator(what)).to_be_visible()
+    picture = Image.open(io.BytesIO(await page.screenshot()))
+    (found,) = zxingcpp.read_barcodes(picture)
+    return str(found.text)
+
+
 def handed_to_pay_page(url: str) -> dict[str, Any]:
     """The payment in the address of the shell's pay page."""
     assert url.startswith("/pages/pay/pay?params=")
@@ -121,7 +136,13 @@ def handed_to_pay_page(url: str) -> dict[str, Any]:
 
 
 async def at_the_shop(
-    open_window: Any, road: Road, *, dialog: Dialog | None = None, scripts: str = "", path: str = "/", **options: Any
+    open_window: Any,
+    road: Road,
+    *,
+    dialog: Dialog | None = None,
+    scripts: str = "",
+    path: str = "/",
+    **options: Any,
 ) -> Buyer:
     """A buyer in front of the shop, on a device whose WeChat, if any, is `dialog`."""
     window: Window = await open_window(None, **options)

@@ -20,6 +20,7 @@ from server.dev.wechat import WeChat
 from server.dev.wechat_keys import WeChatKeys
 from tests.conftest import Serve
 from tests.road import Road
+from tests.screens.buying import Dialog
 from tests.screens.looking import Window
 
 PICTURES = Path(__file__).parents[1] / "out" / "screens"
@@ -41,7 +42,7 @@ OpenWindow = Callable[..., Awaitable[Window]]
 
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    """One Chromium for all tests; each has its own context. Skipped where there is none, but never on a build server."""
+    """One Chromium for all tests; each has its own context. Skipped where there is none, never on a build server."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         if os.environ.get("CI"):
@@ -64,7 +65,12 @@ async def open_window(browser: Browser, road: Road) -> AsyncIterator[OpenWindow]
         windows: list[Window] = []
 
         async def start(
-            path: str | None, *, phone: bool = True, lang: str = "en", agent: str | None = None, **options: Any
+            path: str | None,
+            *,
+            phone: bool = True,
+            lang: str = "en",
+            agent: str | None = None,
+            **options: Any,
         ) -> Window:
             context: BrowserContext = await browser.new_context(
                 viewport=PHONE if phone else DESKTOP,
@@ -96,6 +102,12 @@ async def wechat(environment: dict[str, str], wechat_keys: WeChatKeys) -> AsyncI
     simulator = WeChat(wechat_keys, time_scale=0.01)
     async with serving(simulator.app()) as url:
         yield simulator, url
+
+
+@pytest.fixture
+def dialog(wechat: tuple[WeChat, str], road: Road) -> Dialog:
+    """Somebody's WeChat."""
+    return Dialog(*wechat, road)
 
 
 @pytest.fixture

@@ -19,12 +19,6 @@ from tests.screens.conftest import OpenWindow
 REFUSED = ["Failed to load resource"]
 
 
-@pytest.fixture
-def dialog(wechat: tuple[WeChat, str], road: Road) -> Dialog:
-    """Somebody's WeChat."""
-    return Dialog(*wechat, road)
-
-
 @pytest.mark.parametrize("phone", [True, False], ids=["phone", "desktop"])
 @pytest.mark.parametrize("lang", ["zh", "en"])
 async def test_an_order_at_a_desktop_is_paid_by_its_code_and_the_page_turns_by_itself(
@@ -78,8 +72,9 @@ async def test_the_order_is_looked_at_every_3_s_and_wechat_asked_every_6_s_while
     at: dict[str, list[float]] = {"GET": [], "POST": []}
     buyer.page.on(
         "request",
-        lambda request: re.search(r"/orders/\w+(/query)?$", request.url)
-        and at[request.method].append(time.monotonic()),
+        lambda request: (
+            re.search(r"/orders/\w+(/query)?$", request.url) and at[request.method].append(time.monotonic())
+        ),
     )
     await buyer.order()
     await buyer.page.wait_for_timeout(14_000)
@@ -94,7 +89,9 @@ async def test_the_order_is_looked_at_every_3_s_and_wechat_asked_every_6_s_while
     assert len(at["GET"]) + len(at["POST"]) == seen
 
 
-async def test_looking_ends_after_ten_minutes_and_goes_on_when_asked(road: Road, open_window: OpenWindow) -> None:
+async def test_looking_ends_after_ten_minutes_and_goes_on_when_asked(
+    road: Road, open_window: OpenWindow
+) -> None:
     await road.product()
     window = await open_window(None, agent=DESKTOP, phone=False)
     await window.page.clock.install()
@@ -134,16 +131,23 @@ async def test_a_phone_pays_on_wechats_page_which_learns_where_the_buyer_comes_f
     await buyer.is_paid()
 
 
-async def test_the_web_cashier_can_be_chosen_and_opens_beside_the_page(road: Road, open_window: OpenWindow) -> None:
+async def test_the_web_cashier_can_be_chosen_and_opens_beside_the_page(
+    road: Road, open_window: OpenWindow
+) -> None:
     await road.product()
     buyer = await at_the_shop(open_window, road, agent=DESKTOP, phone=False)
     await buyer.order()
     await buyer.page.get_by_role("button", name="Pay at the web cashier instead").click()
     link = buyer.page.get_by_role("link", name="Pay ¥10.00 at the cashier")
     await buyer.window.picture("buyer-hosted-desktop-en", whole=False)
+    await buyer.page.get_by_role("button", name="Pay with WeChat instead").click()
+    await expect(buyer.page.locator(".scan img")).to_be_visible()
+    await buyer.page.get_by_role("button", name="Pay at the web cashier instead").click()
     async with buyer.window.context.expect_page() as opened:
         await link.click()
-    await expect(buyer.page.get_by_role("heading", name="Finish paying in the window that opened")).to_be_visible()
+    await expect(
+        buyer.page.get_by_role("heading", name="Finish paying in the window that opened")
+    ).to_be_visible()
     await buyer.window.picture("buyer-launched-desktop-en", whole=False)
     await (await opened.value).get_by_role("button", name="Pay").first.click()
 
@@ -171,7 +175,27 @@ async def test_an_order_is_cancelled_only_after_a_second_thought(road: Road, ope
     await buyer.page.get_by_role("button", name="Yes, cancel").click()
 
     await expect(buyer.title).to_have_text("This order is cancelled")
-    await expect(buyer.page.get_by_text("Nothing was charged")).to_be_visible()
+    await expect(buyer.page.locator("main").get_by_text("Nothing was charged")).to_be_visible()
+
+
+async def test_a_cancellation_whose_answer_is_lost_is_tried_again_and_nothing_is_paid(
+    road: Road, open_window: OpenWindow
+) -> None:
+    await road.product()
+    buyer = await at_the_shop(open_window, road, agent=DESKTOP, phone=False)
+    buyer.window.expected = REFUSED
+    await buyer.order()
+    mishap = Mishap()
+    mishap.cut = True
+    await buyer.page.route("**/cancel", mishap)
+    await buyer.page.get_by_role("button", name="Cancel the order").click()
+    await buyer.page.get_by_role("button", name="Yes, cancel").click()
+    again = buyer.page.get_by_role("button", name="Try again")
+    await expect(again).to_be_visible()
+    mishap.cut = False
+    await again.click()
+
+    await expect(buyer.title).to_have_text("This order is cancelled")
 
 
 async def test_an_order_that_ran_out_of_time_says_so_and_what_was_paid_too_late_is_told_honestly(
@@ -189,7 +213,7 @@ async def test_an_order_that_ran_out_of_time_says_so_and_what_was_paid_too_late_
     assert (await road.notify(order, 1_000)).status == 200
     await buyer.page.get_by_role("button", name="I have paid: check again").click()
     await expect(buyer.title).to_have_text("Your payment will be refunded")
-    await expect(buyer.page.get_by_text("no tickets were issued")).to_be_visible()
+    await expect(buyer.page.locator("main").get_by_text("no tickets were issued")).to_be_visible()
     await expect(buyer.page.get_by_text(order)).to_be_visible()
     await buyer.window.picture("buyer-refund-phone-en", whole=False)
     assert await buyer.window.contrast_faults() == []

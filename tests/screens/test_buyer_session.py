@@ -11,22 +11,26 @@ import pytest
 from playwright.async_api import Route, expect
 
 from server.config import WeChatAccount
-from server.dev.wechat import WeChat
 from server.web.auth import Audience, Tokens
 from tests.conftest import Serve
 from tests.road import Road
-from tests.screens.buying import BRIDGE, DESKTOP, INSIDE, MINIPROGRAM, SHELL, WECHAT, Buyer, Dialog, Mishap, at_the_shop
+from tests.screens.buying import (
+    BRIDGE,
+    DESKTOP,
+    INSIDE,
+    MINIPROGRAM,
+    SHELL,
+    WECHAT,
+    Buyer,
+    Dialog,
+    Mishap,
+    at_the_shop,
+)
 from tests.screens.conftest import OpenWindow
 from tests.screens.looking import Window
 
 REFUSED = ["Failed to load resource"]
 GOOD_SHELL = "bridgeSupported=1&bridgeVersion=1.4.0"
-
-
-@pytest.fixture
-def dialog(wechat: tuple[WeChat, str], road: Road) -> Dialog:
-    """Somebody's WeChat."""
-    return Dialog(*wechat, road)
 
 
 async def kept(window: Window, name: str) -> Any:
@@ -59,7 +63,8 @@ class Authorisation:
         if not self.answers:
             await route.fulfill(body="<title>WeChat</title>", content_type="text/html")
             return
-        back = f"{asked['redirect_uri'][0]}?code={await self.dialog.code(mini=False)}&state={self.state or asked['state'][0]}"
+        code, state = await self.dialog.code(mini=False), self.state or asked["state"][0]
+        back = f"{asked['redirect_uri'][0]}?code={code}&state={state}"
         await route.fulfill(status=302, headers={"Location": back})
 
     async def open(self, open_window: OpenWindow, path: str = "/") -> Buyer:
@@ -98,7 +103,9 @@ async def test_the_wechat_browser_logs_in_by_wechats_page_and_goes_on_with_the_o
     assert await pg.fetchval("SELECT count(*) FROM orders") == 1
 
 
-async def test_a_login_comes_back_to_the_view_that_it_left(road: Road, open_window: OpenWindow, dialog: Dialog) -> None:
+async def test_a_login_comes_back_to_the_view_that_it_left(
+    road: Road, open_window: OpenWindow, dialog: Dialog
+) -> None:
     buyer = await Authorisation(dialog).open(open_window, "/#/tickets")
 
     await expect(buyer.title).to_have_text("My tickets")
@@ -128,7 +135,12 @@ async def test_a_spent_code_is_told_and_a_new_one_is_got_by_a_button(
     page = Authorisation(dialog)
     spent = await dialog.code(mini=True)
     buyer = await at_the_shop(
-        open_window, road, dialog=dialog, scripts=SHELL, path=f"/?code={spent}&{GOOD_SHELL}#/tickets", agent=MINIPROGRAM
+        open_window,
+        road,
+        dialog=dialog,
+        scripts=SHELL,
+        path=f"/?code={spent}&{GOOD_SHELL}#/tickets",
+        agent=MINIPROGRAM,
     )
     await expect(buyer.page.get_by_text("No tickets yet")).to_be_visible()
     buyer.window.expected = REFUSED
@@ -158,7 +170,9 @@ async def test_the_shells_code_is_exchanged_once_and_taken_out_of_the_address_at
     await expect(window.page.get_by_text("No tickets yet")).to_be_visible()
 
     assert window.page.url == f"{road.url}?{GOOD_SHELL}#/tickets"
-    assert [each.post_data_json for each in exchanges.requests] == [{"code": code, "environment": "miniprogram"}]
+    assert [each.post_data_json for each in exchanges.requests] == [
+        {"code": code, "environment": "miniprogram"}
+    ]
     await window.page.reload()
     await expect(window.page.get_by_text("No tickets yet")).to_be_visible()
     assert len(exchanges.requests) == 1
@@ -198,7 +212,9 @@ async def test_in_wechat_an_expired_session_is_told_and_what_was_chosen_survives
     await buyer.choose(2)
     await run_out(buyer.window, road)
     await buyer.page.locator(".basket button").click()
-    await expect(buyer.page.get_by_role("heading", name="Your session is over. Please log in again.")).to_be_visible()
+    await expect(
+        buyer.page.get_by_role("heading", name="Your session is over. Please log in again.")
+    ).to_be_visible()
     await buyer.window.picture("buyer-session-over-phone-en", whole=False)
     await expect(buyer.page.get_by_role("status", name="Quantity")).to_have_text("2")
     assert len(page.asked) == 1
@@ -229,7 +245,9 @@ async def test_at_the_gate_an_expired_session_in_the_shell_leads_back_to_the_sam
     await buyer.page.wait_for_timeout(200)
 
     assert product
-    assert [(name, parse_qs(urlsplit(url).query)["to"]) for name, url in dialog.heard] == [("reLaunch", [f"#{place}"])]
+    assert [(name, parse_qs(urlsplit(url).query)["to"]) for name, url in dialog.heard] == [
+        ("reLaunch", [f"#{place}"])
+    ]
 
 
 async def test_another_buyer_on_the_same_device_does_not_see_the_first_ones_tickets(
@@ -240,6 +258,7 @@ async def test_another_buyer_on_the_same_device_does_not_see_the_first_ones_tick
     buyer = await at_the_shop(
         open_window, road, dialog=dialog, scripts=SHELL, path=f"/?code={code}&{GOOD_SHELL}", agent=MINIPROGRAM
     )
+    buyer.window.expected = REFUSED  # a picture has no icon of its own
     await buyer.order()
     await buyer.page.get_by_role("link", name="My tickets").click()
     await expect(buyer.page.get_by_role("link", name=re.compile("Show the code"))).to_be_visible()
@@ -267,6 +286,8 @@ async def test_outside_wechat_without_a_demo_the_page_says_where_to_open_it(
     await buyer.choose()
     await buyer.page.locator(".basket button").click()
 
-    await expect(buyer.page.get_by_role("heading", name=re.compile("open this in WeChat|在微信中打开"))).to_be_visible()
+    await expect(
+        buyer.page.get_by_role("heading", name=re.compile("open this in WeChat|在微信中打开"))
+    ).to_be_visible()
     await expect(buyer.page.get_by_text(real.url)).to_be_visible()
     await window.picture(f"buyer-wechat-only-phone-{lang}", whole=False)

@@ -55,12 +55,16 @@ async def test_a_card_says_what_is_in_the_package_what_it_costs_and_what_is_left
     cards = page.locator(".product")
 
     await expect(cards).to_have_count(3)
-    await expect(cards.nth(0)).to_contain_text(re.compile("¥128.00.*Ferry crossing2 ×.*Bus ride4 ×.*Plenty left"))
+    await expect(cards.nth(0)).to_contain_text(
+        re.compile("¥128.00.*Ferry crossing2 ×.*Bus ride4 ×.*Plenty left")
+    )
     await expect(cards.nth(1)).to_contain_text("Only 12 left")
     await expect(cards.nth(2)).to_contain_text("Free")
 
 
-async def test_what_cannot_be_bought_now_says_why_and_has_no_stepper(road: Road, open_window: OpenWindow) -> None:
+async def test_what_cannot_be_bought_now_says_why_and_has_no_stepper(
+    road: Road, open_window: OpenWindow
+) -> None:
     now = datetime.now(UTC)
     await road.product({"bus": 1}, sellable=0)
     await road.product({"bus": 1}, sale_start_at=now + timedelta(days=1))
@@ -114,7 +118,10 @@ async def test_products_are_ordered_together(
     await expect(buyer.page.locator(".amount")).to_contain_text("¥248.00")
     await expect(buyer.title).to_be_focused()
     await road.flushed()
-    assert [tuple(row) for row in await pg.fetch("SELECT qty FROM order_lines ORDER BY product_id")] == [(1,), (2,)]
+    assert [tuple(row) for row in await pg.fetch("SELECT qty FROM order_lines ORDER BY product_id")] == [
+        (1,),
+        (2,),
+    ]
 
 
 async def test_a_double_tap_makes_one_order(
@@ -207,7 +214,9 @@ async def test_without_network_the_shop_says_so_and_opens_by_itself_when_it_is_b
     await expect(window.page.locator(".product")).to_be_visible()
 
 
-async def test_orders_are_listed_with_what_became_of_them_page_by_page(road: Road, open_window: OpenWindow) -> None:
+async def test_orders_are_listed_with_what_became_of_them_page_by_page(
+    road: Road, open_window: OpenWindow
+) -> None:
     product = await road.product(sellable=100)
     buyer = await at_the_shop(open_window, road)
     await buyer.page.get_by_role("link", name="Orders").click()

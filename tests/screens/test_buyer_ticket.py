@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
 import pytest
-import zxingcpp
-from PIL import Image
 from playwright.async_api import expect
 
 from server.config import WeChatAccount
 from tests.conftest import Serve
 from tests.road import Road
-from tests.screens.buying import Buyer, Mishap, at_the_shop
+from tests.screens.buying import Buyer, Mishap, at_the_shop, read_off
 from tests.screens.conftest import OpenWindow
 
 NO_NETWORK = ["Failed to load resource"]
@@ -45,10 +42,7 @@ async def with_ticket(
 
 async def shown(buyer: Buyer) -> str:
     """The token on the screen, read off a picture of it."""
-    await expect(buyer.page.locator(".live img")).to_be_visible()
-    picture = Image.open(io.BytesIO(await buyer.page.screenshot()))
-    (found,) = zxingcpp.read_barcodes(picture)
-    return str(found.text)
+    return await read_off(buyer.page, ".live img")
 
 
 async def passes(road: Road, token: str, function: str) -> str:
@@ -146,7 +140,9 @@ async def test_a_ticket_that_the_device_knows_shows_its_code_though_the_record_i
     await expect(buyer.page.get_by_text("Shown from this device")).to_be_visible()
 
 
-async def test_a_page_that_is_seen_again_has_a_fresh_code_at_once(road: Road, open_window: OpenWindow) -> None:
+async def test_a_page_that_is_seen_again_has_a_fresh_code_at_once(
+    road: Road, open_window: OpenWindow
+) -> None:
     hide = """
       let hidden = false;
       Object.defineProperty(document, "hidden", {get: () => hidden});
@@ -168,7 +164,9 @@ async def test_a_page_that_is_seen_again_has_a_fresh_code_at_once(road: Road, op
     assert await passes(road, after, "bus") == "success"
 
 
-async def test_the_screen_stays_on_while_the_code_is_shown_and_no_longer(road: Road, open_window: OpenWindow) -> None:
+async def test_the_screen_stays_on_while_the_code_is_shown_and_no_longer(
+    road: Road, open_window: OpenWindow
+) -> None:
     lock = """
       window.locks = 0;
       Object.defineProperty(navigator, "wakeLock", {value: {request: async (kind) => {
@@ -185,7 +183,9 @@ async def test_the_screen_stays_on_while_the_code_is_shown_and_no_longer(road: R
     assert await buyer.page.evaluate("window.locks") == 0
 
 
-async def test_a_code_that_nobody_needs_is_put_away_after_half_an_hour(road: Road, open_window: OpenWindow) -> None:
+async def test_a_code_that_nobody_needs_is_put_away_after_half_an_hour(
+    road: Road, open_window: OpenWindow
+) -> None:
     await road.product({"bus": 1}, price_fen=0)
     window = await open_window(None)
     await window.page.clock.install()
@@ -217,7 +217,9 @@ async def test_a_void_ticket_says_so_while_it_is_looked_at(
     assert await buyer.window.contrast_faults() == []
 
 
-async def test_a_refused_code_is_explained(road: Road, open_window: OpenWindow, pg: asyncpg.Connection[Any]) -> None:
+async def test_a_refused_code_is_explained(
+    road: Road, open_window: OpenWindow, pg: asyncpg.Connection[Any]
+) -> None:
     buyer, code = await with_ticket(open_window, road, {"bus": 1})
     await shown(buyer)
     frozen = await buyer.page.evaluate("localStorage.getItem('gateline.buyer.tickets')")
@@ -234,19 +236,27 @@ async def test_a_ticket_whose_validity_ends_says_so_by_itself(road: Road, open_w
     now = datetime.now(UTC)
     buyer, _ = await with_ticket(open_window, road, {"bus": 1}, valid_until=now + timedelta(seconds=12))
     await shown(buyer)
-    await expect(buyer.page.get_by_role("heading", name="This ticket has expired")).to_be_visible(timeout=20_000)
+    await expect(buyer.page.get_by_role("heading", name="This ticket has expired")).to_be_visible(
+        timeout=20_000
+    )
     await expect(buyer.page.locator(".live")).to_have_count(0)
 
 
 async def test_a_ticket_before_its_validity_says_from_when(road: Road, open_window: OpenWindow) -> None:
-    buyer, _ = await with_ticket(open_window, road, {"bus": 1}, valid_from=datetime.now(UTC) + timedelta(days=1))
-    await expect(buyer.page.locator("main .notice")).to_contain_text(re.compile("Gates let you in from .*, not before"))
+    buyer, _ = await with_ticket(
+        open_window, road, {"bus": 1}, valid_from=datetime.now(UTC) + timedelta(days=1)
+    )
+    await expect(buyer.page.locator("main .notice")).to_contain_text(
+        re.compile("Gates let you in from .*, not before")
+    )
     await buyer.window.picture("buyer-soon-phone-en", whole=False)
     await buyer.page.get_by_role("link", name="My tickets").click()
     await expect(buyer.page.locator("main .tag")).to_have_text("Not valid yet")
 
 
-async def test_the_wallet_shows_what_can_be_used_first_and_what_is_left(road: Road, open_window: OpenWindow) -> None:
+async def test_the_wallet_shows_what_can_be_used_first_and_what_is_left(
+    road: Road, open_window: OpenWindow
+) -> None:
     buyer, _ = await with_ticket(open_window, road, {"bus": 1})
     await passes(road, await shown(buyer), "bus")
     await buyer.page.get_by_role("link", name="Buy", exact=True).click()

@@ -158,7 +158,9 @@ async def test_a_second_page_while_one_pays_launches_nothing(pay_page: Native) -
     assert len(await pay_page.heard("navigateBack")) == 1
 
 
-async def test_the_next_payment_can_be_launched_after_one_that_ended_or_was_swiped_away(pay_page: Native) -> None:
+async def test_the_next_payment_can_be_launched_after_one_that_ended_or_was_swiped_away(
+    pay_page: Native,
+) -> None:
     await pay_page.open(encoded(PAYMENT))
     await pay_page.page.clock.run_for(100)
     await pay_page.page.evaluate("window.says = null")
@@ -204,7 +206,9 @@ async def test_a_pay_page_with_nothing_behind_it_goes_home(pay_page: Native) -> 
     assert (await pay_page.heard())[-2:] == [["navigateBack"], ["reLaunch", "/pages/web/web"]]
 
 
-async def test_the_web_page_opens_the_h5_page_with_a_code_and_what_the_shell_can_do(open_window: OpenWindow) -> None:
+async def test_the_web_page_opens_the_h5_page_with_a_code_and_what_the_shell_can_do(
+    open_window: OpenWindow,
+) -> None:
     native = await Native.load(open_window, "app.js", "pages/web/web.js")
     await native.page.evaluate("window.code = 'a&b'")
     await native.open({})
@@ -252,7 +256,9 @@ async def test_h5_page_pay_page_and_wechat_pay_an_order_together(
     )
     await buyer.order()
     await buyer.page.get_by_role("button", name="Pay ¥10.00").click()
-    await expect(buyer.page.get_by_role("heading", name="Finish paying in the window that opened")).to_be_visible()
+    await expect(
+        buyer.page.get_by_role("heading", name="Finish paying in the window that opened")
+    ).to_be_visible()
     url = dialog.heard[0][1]
     native = await Native.load(open_window, "pages/pay/pay.js")
     await native.open({"params": url.partition("?params=")[2]})

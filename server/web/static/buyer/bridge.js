@@ -19,10 +19,14 @@ export function bridgeReady(longestMs = READY_MS) {
   });
 }
 
-/** WeChat's payment dialog over this page. Gives "confirming", "cancelled", "failed", or "missing" (no bridge). */
-export async function payInBrowser(payload) {
+/**
+ * WeChat's payment dialog over this page; `opened()` when it was asked for. Gives "confirming", "cancelled", "failed" or
+ * "missing" (no bridge), or nothing, ever: a dialog need not report.
+ */
+export async function payInBrowser(payload, opened) {
   const bridge = await bridgeReady();
   if (!bridge) return "missing";
+  opened();
   return new Promise((done) => {
     bridge.invoke("getBrandWCPayRequest", payload, (told) => {
       const outcome = String(told?.err_msg ?? "").replace("get_brand_wcpay_request:", "");
@@ -31,7 +35,7 @@ export async function payInBrowser(payload) {
   });
 }
 
-/** The shell's native page, which pays and comes back here; what became of it, only the server tells. */
+/** The shell's native page, which pays and comes back here. Gives "launched" or "missing": the rest tells the server. */
 export function payInShell(payload) {
   return toShell("navigateTo", `${PAY_PAGE}?params=${encodeURIComponent(JSON.stringify(payload))}`);
 }
@@ -44,10 +48,10 @@ export function reopenShell(place) {
 async function toShell(name, url) {
   if (window.wx?.miniProgram) {
     window.wx.miniProgram[name]({url});
-    return "opened";
+    return "launched";
   }
   const bridge = await bridgeReady();
   if (!bridge) return "missing";
   bridge.invoke("invokeMiniProgramAPI", {name, arg: {url}}, () => {}); // what WeChat's own script does
-  return "opened";
+  return "launched";
 }

@@ -28,7 +28,8 @@ const TABS = [["shop", "#/"], ["orders", "#/orders"], ["tickets", "#/tickets"]];
 
 const links = TABS.map(([name, place]) => h("a", {href: place, "data-tab": name}, t(`tab_${name}`)));
 const tabs = h("nav", {class: "tabs", "aria-label": t("tabs")}, links);
-const offline = h("p", {class: "offline", role: "status", hidden: true}, h("strong", null, t("offline")), " ", t("offline_more"));
+const offline = h("p", {class: "offline", role: "status", hidden: true},
+  h("strong", null, t("offline")), " ", t("offline_more"));
 const main = h("main", {class: "page stack", id: "view", tabindex: "-1"});
 let life = new Life();
 
@@ -38,7 +39,8 @@ fill(document.getElementById("screen"),
     event.preventDefault(); // the address names the view
     main.focus();
   }}, t("skip")),
-  h("header", {class: "bar"}, h("div", null, h("a", {class: "brand", href: "#/"}, t("brand")), tabs, h("span", {class: "grow"}), languageButton())),
+  h("header", {class: "bar"}, h("div", null,
+    h("a", {class: "brand", href: "#/"}, t("brand")), tabs, h("span", {class: "grow"}), languageButton())),
   offline,
   main);
 

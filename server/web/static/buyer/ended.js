@@ -1,7 +1,8 @@
 // An order that no longer waits for payment: paid, with its tickets; or ended, said as it is.
 
-import {fill, h} from "../dom.js";
-import {t, yuan} from "../words.js";
+import {serverNow} from "../api.js";
+import {fill, h, say} from "../dom.js";
+import {clock, t, yuan} from "../words.js";
 import {button, notice} from "./notices.js";
 import {usesLeft} from "./package.js";
 import {ask} from "./session.js";
@@ -10,7 +11,7 @@ const TITLES = {PAID: "paid_title", EXPIRED: "expired_title", CANCELLED: "cancel
 
 /** `{title, element}`. */
 export function endedView(scene) {
-  const {order, check, go} = scene;
+  const {order, life, check, go} = scene;
   const title = t(TITLES[order.status]);
   if (order.status === "PAID") return {title, element: paid(scene)};
   const anew = button(t("order_anew"), () => go("#/"));
@@ -18,12 +19,15 @@ export function endedView(scene) {
     return {title, element: notice("stop", null, t("refund_more", {amount: yuan(order.total_fen)}))};
   }
   if (order.status === "CANCELLED") return {title, element: notice("", null, t("cancelled_order_more"), anew)};
+  const told = h("p", {class: "soft small"});
   const again = button(t("check_again"), async () => {
     again.disabled = true;
-    await check();
+    const answered = await check();
     again.disabled = false;
+    told.textContent = answered ? t("still_pending", {at: clock(serverNow())}) : t("check_failed");
+    if (!life.over) say(told.textContent);
   }, "quiet");
-  return {title, element: notice("wait", null, t("expired_more"), anew, again)};
+  return {title, element: h("div", {class: "stack"}, notice("wait", null, t("expired_more"), anew, again), told)};
 }
 
 function paid({order, life}) {

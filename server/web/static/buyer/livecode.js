@@ -23,7 +23,8 @@ export function liveCode({ticketCode, life, refused, showing}) {
   const veil = h("div", {class: "veil"});
   const number = h("span", {class: "seconds figure", "aria-hidden": "true"});
   const arc = h("svg:circle", {cx: 24, cy: 24, r: 20, class: "arc", "stroke-dasharray": ROUND});
-  const ring = h("div", {class: "ring"}, h("svg:svg", {viewBox: "0 0 48 48", "aria-hidden": "true"}, h("svg:circle", {cx: 24, cy: 24, r: 20}), arc), number);
+  const ring = h("div", {class: "ring"},
+    h("svg:svg", {viewBox: "0 0 48 48", "aria-hidden": "true"}, h("svg:circle", {cx: 24, cy: 24, r: 20}), arc), number);
   const line = h("p", {class: "grow"});
   const element = h("div", {class: "live"}, h("div", {class: "frame"}, image, veil), h("div", {class: "row beneath"}, ring, line));
   let code = null; // {from, until, renewAt} of performance.now()

@@ -25,7 +25,8 @@ export function faultNotice(fault, retry, instead = null) {
     return notice("wait", t("openid_needed"), t("openid_needed_more"), loginButton(retry, "login_again", {byWeChat: true}));
   }
   if (knows(`${fault.code}_more`)) {
-    return notice(fault.transient ? "wait" : "stop", t(fault.code), t(`${fault.code}_more`, fault.body), fault.transient ? again : null);
+    const [tone, action] = fault.transient ? ["wait", again] : ["stop", null];
+    return notice(tone, t(fault.code), t(`${fault.code}_more`, fault.body), action);
   }
   if (fault.transient && fault.status !== 500) return notice("wait", t("busy"), t("busy_more"), again, again && instead);
   return notice("stop", t("failed"), t("failed_more", {id: fault.body.request_id}), again);

@@ -25,7 +25,8 @@ export function offerCard({name, price_fen, functions}, choose) {
   const count = h("output", {"aria-label": t("count_of", {name})}, "0");
   const stepper = h("div", {class: "stepper"}, less, count, more);
   const element = h("li", {class: "card stack product"},
-    h("div", {class: "row apart top"}, h("h2", {class: "grow"}, name), h("p", {class: "price figure"}, price_fen ? yuan(price_fen) : t("free"))),
+    h("div", {class: "row apart top"},
+      h("h2", {class: "grow"}, name), h("p", {class: "price figure"}, price_fen ? yuan(price_fen) : t("free"))),
     contents(functions),
     until,
     h("div", {class: "row apart foot"}, left, stepper));

@@ -124,7 +124,8 @@ function factsOf(order) {
       h("li", null, h("span", {class: "grow"}, name), h("span", {class: "figure times"}, t("units", {n: qty})),
         h("span", {class: "figure sum"}, price ? yuan(price * qty) : t("free"))))),
     h("dl", {class: "facts"},
-      h("dt", null, t("total")), h("dd", {class: "figure"}, h("strong", null, order.total_fen ? yuan(order.total_fen) : t("free"))),
+      h("dt", null, t("total")),
+      h("dd", {class: "figure"}, h("strong", null, order.total_fen ? yuan(order.total_fen) : t("free"))),
       h("dt", null, t("made_at")), h("dd", {class: "figure"}, moment(order.created_at)),
       h("dt", null, t("order_no")), h("dd", {class: "mono number"}, order.order_id)));
 }

@@ -33,7 +33,9 @@ export function ordersView({title, body, life}) {
 
 function row(order) {
   return h("li", null, h("a", {class: "card stack tight whole", href: `#/order/${order.order_id}`},
-    order.items.map(({name, qty}) => h("span", {class: "row apart"}, h("strong", {class: "grow"}, name), h("span", {class: "figure"}, t("units", {n: qty})))),
+    order.items.map(({name, qty}) => h("span", {class: "row apart"},
+      h("strong", {class: "grow"}, name), h("span", {class: "figure"}, t("units", {n: qty})))),
     h("span", {class: "soft small figure"}, moment(order.created_at)),
-    h("span", {class: "row apart"}, tag(order.status), h("strong", {class: "figure"}, order.total_fen ? yuan(order.total_fen) : t("free")))));
+    h("span", {class: "row apart"},
+      tag(order.status), h("strong", {class: "figure"}, order.total_fen ? yuan(order.total_fen) : t("free")))));
 }

@@ -17,7 +17,8 @@ export function usesLeft(entitlements) {
     h("li", {class: left ? "" : "spent"},
       h("span", {class: "grow"}, label),
       total <= DOTS_MAX
-        ? h("span", {class: "dots", "aria-hidden": "true"}, Array.from({length: total}, (_, at) => h("i", {class: at < left ? "full" : ""})))
+        ? h("span", {class: "dots", "aria-hidden": "true"},
+          Array.from({length: total}, (_, at) => h("i", {class: at < left ? "full" : ""})))
         : null,
       h("span", {class: "figure small"}, left ? t("left_of", {left, total}) : t("used_up")))));
 }

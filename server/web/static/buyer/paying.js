@@ -13,15 +13,28 @@ import {HOSTED, waysOut} from "./waysout.js";
 
 const LAUNCHERS = {WECHAT_JSAPI: payInBrowser, MINIPROGRAM_BRIDGE: payInShell};
 const STALE_MS = {WECHAT_H5: 240_000}; // an h5_url lives 5 minutes
+const SECOND_TAP_MS = 1_000; // a launch is not launched again by a thumb that trembles
 const STALE_ELSE_MS = 3_600_000; // the others 2 hours
 
 export function payingView({order, life, go, launched, check, orderEnded, begun}) {
-  const state = {phase: "idle", offer: null, fault: null, checked: null, asking: false, resting: false, sure: false, hostedToo: false};
+  const state = {
+    phase: "idle", // what the buyer sees: see draw()
+    offer: null,
+    fault: null,
+    retry: null, // what mends the fault
+    checked: null, // what the buyer's own question brought
+    asking: false,
+    resting: false,
+    sure: false, // that the order is to be cancelled
+    choice: false, // of gateways
+  };
   const left = h("p", {class: "left figure"});
   const place = h("div", {class: "stack"});
   const element = h("div", {class: "stack"},
     h("section", {class: "card amount"}, h("p", {class: "price figure"}, yuan(order.total_fen)), left), place);
   let over = false;
+  let round = 0; // launches so far: what an earlier one reports is no longer of interest
+  let launchedAt = -Infinity;
 
   const become = (change) => {
     Object.assign(state, change);
@@ -39,11 +52,22 @@ export function payingView({order, life, go, launched, check, orderEnded, begun}
       if (!over && !life.over) taken(noteOffer(offer));
       return true;
     } catch (fault) {
-      if (fault instanceof Refused && fault.code === "MINI_PROGRAM_BRIDGE_REQUIRED") go(`#/upgrade/${fault.body.minBridgeVersion}`);
-      else if (fault instanceof Refused && fault.code === "ORDER_NOT_PAYABLE") await check();
-      else become({phase: "idle", fault});
+      if (!(await understood(fault))) become({phase: "idle", fault, retry: acts.pay});
       return false;
     }
+  }
+
+  /** Refusals that are no fault: another view says what they mean. */
+  async function understood(fault) {
+    if (!(fault instanceof Refused)) return false;
+    if (fault.code === "MINI_PROGRAM_BRIDGE_REQUIRED") {
+      go(`#/upgrade/${fault.body.minBridgeVersion}`);
+      return true;
+    }
+    if (fault.code !== "ORDER_NOT_PAYABLE" && fault.code !== "ORDER_NOT_CANCELLABLE") return false;
+    await check();
+    become({phase: "idle", sure: false});
+    return true;
   }
 
   /** What is on the page by itself: a code, or a way out; the others wait for the buyer's tap. */
@@ -56,17 +80,20 @@ export function payingView({order, life, go, launched, check, orderEnded, begun}
   }
 
   async function pay() {
-    if (state.phase === "preparing" || state.phase === "opening") return; // a second tap
+    if (state.phase === "preparing" || state.phase === "opening") return;
+    if (state.phase === "launched" && performance.now() - launchedAt < SECOND_TAP_MS) return;
     const again = state.phase !== "idle" || !fresh(state.offer);
     if (again && !(await prepare(state.offer?.channel === HOSTED ? "hosted" : null))) return;
     if (over || life.over) return;
     const {channel, payPayload} = state.offer;
     const launch = LAUNCHERS[channel];
     if (!launch) return; // it is on the page now
-    become({phase: "opening"});
+    const mine = ++round;
+    const report = (phase) => mine === round && become({phase});
+    launchedAt = performance.now();
+    report("opening");
     launched(channel);
-    const outcome = await launch(payPayload);
-    become({phase: outcome === "opened" ? "launched" : outcome});
+    report(await launch(payPayload, () => report("launched")));
     if (!life.over) launched(channel);
   }
 
@@ -77,7 +104,7 @@ export function payingView({order, life, go, launched, check, orderEnded, begun}
       life.after(300, () => become({phase: "launched"})); // once the browser has followed the link
     },
     renew: () => prepare(null),
-    hosted: () => prepare("hosted"),
+    otherwise: () => prepare(state.offer?.channel === HOSTED ? "wechat" : "hosted"),
     async check() {
       if (state.asking) return;
       become({asking: true, resting: false});
@@ -90,8 +117,7 @@ export function payingView({order, life, go, launched, check, orderEnded, begun}
       try {
         orderEnded(await ask("POST", `/orders/${order.order_id}/cancel`));
       } catch (fault) {
-        if (fault instanceof Refused && fault.code === "ORDER_NOT_CANCELLABLE") await check();
-        else become({sure: false, fault});
+        if (!(await understood(fault))) become({sure: false, fault, retry: acts.cancel});
       }
     },
   };
@@ -112,12 +138,12 @@ export function payingView({order, life, go, launched, check, orderEnded, begun}
 
   async function begin() {
     const offer = offerOf(order.order_id);
-    if (offer?.fault) become({fault: offer.fault});
+    if (offer?.fault) become({fault: offer.fault, retry: acts.pay});
     else if (offer?.channel) taken(offer);
     else if (begun === "WECHAT_NATIVE") prepare(null);
     else become({phase: begun ? "launched" : "idle"});
     const [{gateways}, where] = await Promise.all([offered(), environment]).catch(() => [{gateways: []}, "none"]);
-    if (gateways.length > 1 && where !== "miniprogram") become({hostedToo: true});
+    if (gateways.length > 1 && where !== "miniprogram") become({choice: true});
   }
 }
 
@@ -145,7 +171,7 @@ function draw(state, acts, order) {
   const payAgain = button(report ? t("pay_again") : t("pay", {amount}), acts.pay, `block ${phase === "launched" ? "quiet" : ""}`);
   payAgain.id = "pay";
   return [
-    fault ? faultNotice(fault, acts.pay) : null,
+    fault ? faultNotice(fault, state.retry) : null,
     report ? notice(report[0], t(report[1]), t(`${report[1]}_more`)) : null,
     state.resting ? notice("wait", t("resting"), t("resting_more")) : null,
     way,
@@ -153,7 +179,7 @@ function draw(state, acts, order) {
     phase === "confirming" || way || hasItsOwnButton(fault) ? null : payAgain,
     waits || (phase === "idle" && !state.resting && !fault) ? null : checkAgain,
     state.checked && !asking ? h("p", {class: "soft small middle"}, state.checked) : null,
-    state.hostedToo && offer?.channel !== HOSTED && phase !== "confirming" ? button(t("hosted_instead"), acts.hosted, "quiet block") : null,
+    state.choice && phase !== "confirming" ? otherGateway(offer, acts) : null,
     phase === "confirming" ? null : giveUp(state.sure, acts),
   ];
 }
@@ -162,7 +188,12 @@ function hasItsOwnButton(fault) {
   return fault !== null && (!(fault instanceof Refused) || fault.transient || fault.code === "WECHAT_OPENID_REQUIRED");
 }
 
+function otherGateway(offer, acts) {
+  return button(t(offer?.channel === HOSTED ? "wechat_instead" : "hosted_instead"), acts.otherwise, "quiet block");
+}
+
 function giveUp(sure, acts) {
   if (!sure) return button(t("cancel_order"), () => acts.sure(true), "plain block");
-  return notice("wait", t("cancel_order"), t("cancel_sure"), button(t("cancel_no"), () => acts.sure(false)), button(t("cancel_yes"), acts.cancel, "quiet"));
+  return notice("wait", t("cancel_order"), t("cancel_sure"),
+    button(t("cancel_no"), () => acts.sure(false)), button(t("cancel_yes"), acts.cancel, "quiet"));
 }

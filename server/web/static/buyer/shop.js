@@ -91,7 +91,9 @@ export function shopView({title, body, life, go}) {
     basket.sift(products);
     if (before?.join("\n") !== products.map(({id, name, price_fen}) => [id, name, price_fen].join()).join("\n")) {
       cards = new Map(products.map((product) => [product.id, offerCard(product, (change) => choose(product.id, change))]));
-      fill(list, products.length ? [...cards.values()].map(({element}) => element) : h("li", null, empty(t("shop_empty"), t("shop_empty_more"))));
+      fill(list, products.length
+        ? [...cards.values()].map(({element}) => element)
+        : h("li", null, empty(t("shop_empty"), t("shop_empty_more"))));
     }
     paint();
   }
@@ -135,7 +137,9 @@ export function shopView({title, body, life, go}) {
 
   const missed = unanswered();
   if (missed && arrival && recent(missed)) send(resume); // it was sent, and waited for the login that now comes back
-  else if (missed) fill(told, notice("wait", t("unanswered"), t("unanswered_more"), button(t("go_on"), () => send(resume)), leaveIt()));
+  else if (missed) {
+    fill(told, notice("wait", t("unanswered"), t("unanswered_more"), button(t("go_on"), () => send(resume)), leaveIt()));
+  }
 
   function leaveIt() {
     return button(t("drop_it"), () => {

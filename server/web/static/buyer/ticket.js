@@ -52,10 +52,11 @@ export function ticketView({title, body, life, go}, code) {
 
   function openStage(state) {
     const awake = h("p", {class: "soft", hidden: true}, t("live_awake"));
-    const hint = h("div", {class: "hint small"}, h("p", null, t("live_how")), awake);
+    const hint = h("div", {class: "hint small", hidden: true}, h("p", null, t("live_how")), awake);
     liveLife = new Life();
     const keepAwake = stayAwake(liveLife, (held) => (awake.hidden = !held));
     const showing = (yes) => {
+      if (yes && hint.hidden) looking.now();
       hint.hidden = !yes;
       keepAwake(yes);
     };
@@ -77,7 +78,8 @@ export function ticketView({title, body, life, go}, code) {
       fill(stage, stamp(t("all_used"), t("all_used_more"), `${names} · ${at}`));
     } else {
       live.cover([stampMark(t("used_title")), h("p", {class: "big"}, names), h("p", {class: "figure"}, at),
-        spent.map(({label, remaining_uses: left, total_uses: total}) => h("p", {class: "soft"}, spent.length > 1 ? `${label}: ` : "", t("left_of", {left, total}))),
+        spent.map(({label, remaining_uses: left, total_uses: total}) =>
+          h("p", {class: "soft"}, spent.length > 1 ? `${label}: ` : "", t("left_of", {left, total}))),
         button(t("used_again"), () => live.renew())], true);
     }
     say(`${t("used_title")}: ${names}`);
@@ -106,7 +108,8 @@ export function ticketView({title, body, life, go}, code) {
     } catch (fault) {
       if (life.over) return;
       if (ticket) { // the living code says what is wrong with the network
-        if (!current && !told.firstChild) fill(told, h("p", {class: "tag wait"}, t("as_of", {at: moment(remembered().at_ms)})));
+        if (current || told.firstChild) return;
+        fill(told, h("p", {class: "tag wait"}, t("as_of", {at: moment(remembered().at_ms)})));
         return;
       }
       looking.stop();
@@ -133,7 +136,8 @@ function stampMark(text) {
 }
 
 function stamp(text, more, last) {
-  return h("section", {class: "card stack stamped"}, stampMark(text), last ? h("p", {class: "figure"}, last) : null, h("p", {class: "soft"}, more));
+  return h("section", {class: "card stack stamped"},
+    stampMark(text), last ? h("p", {class: "figure"}, last) : null, h("p", {class: "soft"}, more));
 }
 
 function closedNotice(state, ticket) {

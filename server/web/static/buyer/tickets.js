@@ -60,5 +60,7 @@ function card({ticket, state}) {
     h("div", {class: "row apart top"}, h("h2", {class: "grow"}, ticket.product.name), tag(state)),
     usesLeft(ticket.entitlements),
     validity(ticket, state),
-    h("a", {class: `button block ${good ? "" : "quiet"}`, href: `#/ticket/${ticket.ticket_code}`}, t(good ? "show_ticket" : "open_ticket"), h("span", {class: "only-read"}, ` ${ticket.product.name} ${ticket.ticket_code}`)));
+    h("a", {class: `button block ${good ? "" : "quiet"}`, href: `#/ticket/${ticket.ticket_code}`},
+      t(good ? "show_ticket" : "open_ticket"),
+      h("span", {class: "only-read"}, ` ${ticket.product.name} ${ticket.ticket_code}`)));
 }

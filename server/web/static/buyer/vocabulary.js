@@ -70,6 +70,7 @@ register({
   h5_open: ["打开微信付款 {amount}", "Open WeChat to pay {amount}"],
   hosted_open: ["前往收银台付款 {amount}", "Pay {amount} at the cashier"],
   hosted_instead: ["改用网页收银台付款", "Pay at the web cashier instead"],
+  wechat_instead: ["改用微信支付", "Pay with WeChat instead"],
   check_again: ["我已付款，查询结果", "I have paid: check again"],
   checking: ["正在查询…", "Checking…"],
   still_pending: ["{at} 查询：还没有收到付款。", "Checked at {at}: no payment has arrived yet."],

@@ -15,9 +15,11 @@ export const waysOut = {
       h("p", {class: "soft only-narrow"}, t("scan_phone")),
       h("button", {type: "button", class: "button quiet small", onclick: acts.renew}, t("refresh_code"))),
   // WeChat asks where a buyer comes from, and takes nobody who comes from nowhere: this link alone tells our origin.
-  WECHAT_H5: ({offer, amount, acts}) => link(offer.payPayload.h5Url, t("h5_open", {amount}), acts.out, {referrerpolicy: "origin"}),
+  WECHAT_H5: ({offer, amount, acts}) =>
+    link(offer.payPayload.h5Url, t("h5_open", {amount}), acts.out, {referrerpolicy: "origin"}),
   // In a window of its own, so that this page goes on looking.
-  [HOSTED]: ({offer, amount, acts}) => link(offer.payPayload.payUrl, t("hosted_open", {amount}), acts.out, {target: "_blank", rel: "noopener"}),
+  [HOSTED]: ({offer, amount, acts}) =>
+    link(offer.payPayload.payUrl, t("hosted_open", {amount}), acts.out, {target: "_blank", rel: "noopener"}),
 };
 
 function link(href, text, out, more) {

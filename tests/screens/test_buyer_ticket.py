@@ -75,7 +75,7 @@ async def test_the_code_on_the_screen_passes_the_gate_and_the_page_turns_to_rede
     await window.picture(f"buyer-redeemed-{size}-{lang}", whole=False)
     assert await window.contrast_faults() == []
 
-    await buyer.page.get_by_role("button", name=re.compile("next use|下一次")).click()
+    await buyer.page.get_by_role("button", name=re.compile("Show the next code|下一次")).click()
     second = await shown(buyer)
     assert second != token
     assert await passes(road, second, "ferry") == "success"

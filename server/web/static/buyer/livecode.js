@@ -63,6 +63,7 @@ export function liveCode({ticketCode, life, refused, showing}) {
     const seconds = Math.max(0, Math.ceil(leftMs / 1000));
     const good = leftMs > 0;
     showing(good);
+    element.classList.toggle("good", good);
     image.hidden = !good;
     ring.hidden = !good;
     number.textContent = String(seconds);
@@ -99,6 +100,7 @@ export function liveCode({ticketCode, life, refused, showing}) {
     element.classList.toggle("done", done);
     code = null;
     showing(false);
+    element.classList.remove("good");
     image.hidden = true;
     image.removeAttribute("src");
     ring.hidden = true;

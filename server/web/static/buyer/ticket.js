@@ -146,7 +146,7 @@ function closedNotice(state, ticket) {
 }
 
 function factsOf(ticket, state) {
-  return h("section", {class: "card stack"},
+  return h("section", {class: `card stack ${state === "ACTIVE" || state === "SOON" ? "" : "closed"}`},
     h("div", {class: "row apart"}, tag(state), validity(ticket, state)),
     usesLeft(ticket.entitlements),
     h("dl", {class: "facts"}, h("dt", null, t("ticket_no")), h("dd", {class: "mono"}, ticket.ticket_code)));

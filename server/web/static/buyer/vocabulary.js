@@ -136,7 +136,7 @@ register({
 
   // the live code
   live_alt: ["入场二维码", "Entry QR code"],
-  live_how: ["请把屏幕调亮，对准闸口扫描", "Turn the screen up, and hold it to the reader"],
+  live_how: ["请把屏幕调亮，对准闸口扫描", "Turn up the brightness and hold it to the reader"],
   live_seconds: ["{n} 秒内有效，会自动更新", "Good for {n} s, renews itself"],
   live_renewing: ["正在更新…", "Renewing…"],
   live_fetching: ["正在取票码…", "Fetching the code…"],
@@ -148,7 +148,7 @@ register({
   live_resting: ["为了省电，票码已收起", "The code was put away to save power"],
   live_awake: ["屏幕会保持常亮。", "The screen stays on while the code is shown."],
   used_title: ["已核销", "Redeemed"],
-  used_again: ["出示下一次的票码", "Show the code for the next use"],
+  used_again: ["出示下一次的票码", "Show the next code"],
   all_used: ["全部用完", "All used"],
   all_used_more: ["谢谢光临！", "Thank you for coming."],
   void_title: ["此票已作废", "This ticket is void"],

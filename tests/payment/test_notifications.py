@@ -98,7 +98,9 @@ async def test_a_success_for_an_order_that_had_ended_is_to_be_refunded_and_its_u
     before = await shop.road.alerts("REFUND_REQUIRED")
     shop.wechat.fail_next("close", "hang")  # what comes of the number is learnt by the notification alone
     if end == "EXPIRED":
-        longer_than_closing_may_take = "UPDATE orders SET expires_at = now() - interval '5 minutes' WHERE id = $1"
+        longer_than_closing_may_take = (
+            "UPDATE orders SET expires_at = now() - interval '5 minutes' WHERE id = $1"
+        )
         await pg.execute(longer_than_closing_may_take, order_id)
     else:
         assert (await shop.cancel(order_id)).json["status"] == "CANCELLED"

@@ -283,6 +283,8 @@ async def test_a_number_that_was_paid_and_given_back_at_the_console_is_told_to_p
     assert switched.status == 200, "it waits for payment still"
     assert await shop.road.alerts("REFUND_REQUIRED") == before + 1
     number = next(iter(shop.wechat.orders()))
-    assert (await shop.wechat.notify(number, trade_state="SUCCESS")).status == 200, "told late, before the refund"
+    assert (await shop.wechat.notify(number, trade_state="SUCCESS")).status == 200, (
+        "told late, before the refund"
+    )
     assert await record(pg, order_id) == Record("PENDING_PAYMENT", ["PAID", "OPEN"], ["REFUND_REQUIRED"], 0)
     await audit(shop.road)

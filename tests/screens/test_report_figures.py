@@ -213,7 +213,9 @@ async def test_the_newest_scans_say_what_happened_and_more_gives_all_of_them_onc
 async def test_before_anything_happened_it_says_so_once(open_window: OpenWindow, road: Road) -> None:
     page = (await open_report(open_window, road)).page
     assert [await tile(page, name) for name in ("success", "reject", "share")] == ["0", "0", "–"]
-    await expect(page.locator("#over_time")).to_contain_text("No scans in this window. Choose a longer one above.")
+    await expect(page.locator("#over_time")).to_contain_text(
+        "No scans in this window. Choose a longer one above."
+    )
     await expect(page.locator(".charts section:visible")).to_have_count(2)
     await expect(page.locator("#stock")).to_contain_text("There are no products yet.")
     await expect(page.locator(".charts button:visible")).to_have_count(0)

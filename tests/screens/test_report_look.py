@@ -139,6 +139,8 @@ async def test_nothing_jumps_while_the_figures_arrive(
     await expect(window.page.locator(".tiles")).to_be_visible()
     before = await window.page.evaluate(places)
     await window.picture("report-loading-desktop-en")
+    await expect(window.page.locator("svg.columns")).to_have_count(0)  # a zero would be a figure
+    await expect(window.page.get_by_role("button", name="Show more")).to_be_hidden()
     answer.set()
     await shown(window.page)
     assert await window.page.evaluate(places) == before

@@ -108,11 +108,15 @@ async def test_when_the_session_ends_the_figures_stay_as_of_when_and_a_login_goe
     await expect(page.locator("#said")).to_contain_text("Please log in again")
     asked = Counted(page)
     await day.write(datetime.now(UTC), function_code="ferry", **SUCCESS)
+    await page.evaluate("window.dispatchEvent(new Event('online'))")
+    await page.locator("#filter-location").select_option("pier-1")
     await page.wait_for_timeout(6_000)  # nobody is logged in: nothing is asked
-    assert asked.count == 0
+    assert asked.count == 0 and await tile(page, "success") == "2"
 
     await page.unroute(FIGURES)
     await log_in(window)
+    await expect(page.locator("#filter-location")).to_have_value("pier-1")
+    await page.locator("#filter-location").select_option("")
     await expect(page.locator("#tile-success .value")).to_have_text("3")
     await expect(page.locator(".door")).to_be_empty()
     await expect(page.locator(".freshness .tag")).to_have_text("Live")
@@ -216,9 +220,9 @@ async def test_pausing_stops_the_questions_and_resuming_asks_at_once(
     open_window: OpenWindow, road: Road, day: Day
 ) -> None:
     page = (await open_report(open_window, road)).page
+    asked = Counted(page)
     await page.get_by_role("button", name="Pause").click()
     await expect(page.locator(".freshness .tag")).to_have_text("Paused")
-    asked = Counted(page)
     await day.write(datetime.now(UTC), **SUCCESS)
     await page.wait_for_timeout(6_000)
     assert asked.count == 0 and await tile(page, "success") == "4"

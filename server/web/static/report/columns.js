@@ -16,7 +16,7 @@ export class Columns {
   constructor({title, series}) {
     this.title = title;
     this.series = series;
-    this.bands = [];
+    this.bands = null; // nothing is known yet: not even an axis is drawn
     this.steps = [1];
     this.description = "";
     this.active = null; // id of the column that is pointed at, or was last
@@ -43,6 +43,7 @@ export class Columns {
   }
 
   #draw(width) {
+    if (this.bands === null) return;
     const focused = this.plot.contains(document.activeElement);
     const most = Math.max(0, ...this.bands.map((band) => sum(band.values)));
     const levels = ticks(most);
@@ -105,6 +106,7 @@ export class Columns {
   }
 
   #point(event) {
+    if (!this.bands?.length) return;
     const x = event.clientX - this.plot.getBoundingClientRect().left - this.left;
     const index = Math.floor(x / this.band);
     if (x < 0 || index >= this.bands.length) return;

@@ -18,8 +18,8 @@ export class Newest {
     this.names = {};
     this.rows = h("div", {role: "rowgroup"});
     this.fault = h("p", {class: "fault", role: "alert"});
-    this.button = h("button", {class: "button quiet", type: "button", onclick: () => this.#more()}, t("more"));
-    this.end = h("p", {class: "soft small"}, t("all_shown"));
+    this.button = h("button", {class: "button quiet", type: "button", hidden: true, onclick: () => this.#more()}, t("more"));
+    this.end = h("p", {class: "soft small", hidden: true}, t("all_shown"));
     this.table = h("div", {class: "events", role: "table", "aria-labelledby": "newest-title"},
       h("div", {role: "rowgroup", class: "head"}, h("div", {role: "row"}, HEAD.map((key) => h("span", {role: "columnheader"}, t(key))))),
       this.rows);

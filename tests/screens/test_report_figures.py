@@ -175,6 +175,18 @@ async def test_a_new_scan_shows_by_itself(open_window: OpenWindow, road: Road, d
     assert re.fullmatch(r"Updated \d\d:\d\d:\d\d", await page.locator(".freshness .when").inner_text())
 
 
+async def test_nothing_is_drawn_again_while_nothing_happens(
+    open_window: OpenWindow, road: Road, day: Day
+) -> None:
+    page = (await open_report(open_window, road)).page
+    charts = page.locator("#by_function svg.bars, #stock svg.bars, #newest [data-id]")
+    await charts.evaluate_all("(drawn) => drawn.forEach((each) => each.setAttribute('data-same', ''))")
+    updated = await page.locator(".freshness .when").inner_text()
+    await expect(page.locator(".freshness .when")).not_to_have_text(updated, timeout=15_000)
+    same = await charts.evaluate_all("(drawn) => drawn.map((each) => each.hasAttribute('data-same'))")
+    assert len(same) == 22 and all(same)
+
+
 async def test_the_newest_scans_say_what_happened_and_more_gives_all_of_them_once(
     open_window: OpenWindow, road: Road, day: Day
 ) -> None:

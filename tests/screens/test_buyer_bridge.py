@@ -138,7 +138,7 @@ async def test_a_mini_program_without_its_marker_is_known_by_its_own_word(
     road: Road, open_window: OpenWindow, dialog: Dialog
 ) -> None:
     await road.product()
-    late = f"{INSIDE} {SHELL} {LATE_BRIDGE}"
+    late = f"{INSIDE} {SHELL} {LATE_BRIDGE} setTimeout(arrive, 300);"
     buyer = await in_miniprogram(open_window, dialog, agent=UNMARKED, scripts=late)
     await buyer.order()
     await buyer.page.get_by_role("button", name="Pay ¥10.00").click()

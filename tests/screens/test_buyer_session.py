@@ -122,6 +122,9 @@ async def test_a_code_that_this_device_did_not_send_for_logs_nobody_in(
     await expect(buyer.page.get_by_role("heading", name="Logging in by WeChat did not work")).to_be_visible()
     await buyer.window.picture("buyer-login-failed-phone-en", whole=False)
     assert await kept(buyer.window, "buyer.token") is None
+    await buyer.page.get_by_role("link", name="Orders").click()
+    await expect(buyer.page.get_by_role("heading", name="Logging in by WeChat did not work")).to_be_visible()
+    await buyer.page.get_by_role("link", name="My tickets").click()
     assert len(page.asked) == 1  # and not in a circle
 
     page.state = None

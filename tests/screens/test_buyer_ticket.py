@@ -18,6 +18,12 @@ from tests.screens.conftest import OpenWindow
 
 NO_NETWORK = ["Failed to load resource"]
 QR_TTL_S = 6
+# The page is put away, and looked at again, when the test says so.
+TURN_AWAY = """
+let hidden = false;
+Object.defineProperty(document, "hidden", {get: () => hidden});
+window.turn = (away) => { hidden = away; document.dispatchEvent(new Event("visibilitychange")); };
+"""
 
 
 @pytest.fixture
@@ -143,12 +149,7 @@ async def test_a_ticket_that_the_device_knows_shows_its_code_though_the_record_i
 async def test_a_page_that_is_seen_again_has_a_fresh_code_at_once(
     road: Road, open_window: OpenWindow
 ) -> None:
-    hide = """
-      let hidden = false;
-      Object.defineProperty(document, "hidden", {get: () => hidden});
-      window.turn = (away) => { hidden = away; document.dispatchEvent(new Event("visibilitychange")); };
-    """
-    buyer, _ = await with_ticket(open_window, road, {"bus": 1}, scripts=hide)
+    buyer, _ = await with_ticket(open_window, road, {"bus": 1}, scripts=TURN_AWAY)
     before = await shown(buyer)
     asked = Mishap()
     await buyer.page.evaluate("turn(true)")
@@ -162,6 +163,34 @@ async def test_a_page_that_is_seen_again_has_a_fresh_code_at_once(
     after = await shown(buyer)
     assert after != before
     assert await passes(road, after, "bus") == "success"
+
+
+async def test_a_page_that_was_away_for_a_moment_does_not_wait_for_the_old_code_to_end(
+    road: Road, open_window: OpenWindow
+) -> None:
+    buyer, _ = await with_ticket(open_window, road, {"bus": 1}, scripts=TURN_AWAY)
+    image = buyer.page.locator(".live img")
+    await expect(image).to_be_visible()
+    old = await image.get_attribute("src")
+    await expect(image).not_to_have_attribute("src", old or "")  # just renewed: the next time is 4 s away
+    young = await image.get_attribute("src")
+    await buyer.page.evaluate("turn(true); turn(false)")
+
+    await expect(image).not_to_have_attribute("src", young or "", timeout=2_000)
+
+
+async def test_a_server_that_does_not_answer_for_a_while_is_asked_again(
+    road: Road, open_window: OpenWindow
+) -> None:
+    buyer, _ = await with_ticket(open_window, road, {"bus": 1})
+    await shown(buyer)
+    mishap = Mishap()
+    mishap.cut = True
+    await buyer.page.route("**/qr/**", mishap)
+    await expect(buyer.page.locator(".veil")).to_contain_text("this code is over", timeout=9_000)
+    mishap.cut = False
+
+    assert await passes(road, await shown(buyer), "bus") == "success"
 
 
 async def test_the_screen_stays_on_while_the_code_is_shown_and_no_longer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -49,6 +50,12 @@ async def test_wechats_dialog_gets_the_very_payload_and_pays(
     await buyer.window.picture("buyer-jsapi-phone-en", whole=False)
     assert dialog.heard == []
     await buyer.page.get_by_role("button", name="Pay ¥128.00").click()
+    if bridge == LATE_BRIDGE:
+        await buyer.page.wait_for_timeout(300)
+        await buyer.page.evaluate("arrive()")
+    async with asyncio.timeout(3):
+        while not dialog.heard:
+            await asyncio.sleep(0.05)
     await buyer.is_paid()
 
     ((name, payload),) = dialog.heard

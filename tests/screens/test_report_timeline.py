@@ -91,6 +91,10 @@ async def test_counts_in_utc_where_the_server_did_not_know_the_zone(browser: Bro
         ("2026-06-01T00", [0, 0]),
         ("2026-06-02T00", [3, 1]),
     ]
+    # In March, when the clocks of this device are changed and those of UTC are not.
+    window = {"from": "2026-03-28T12:00:00Z", "to": "2026-03-31T12:00:00Z"}
+    told = await bands(browser, road, unit="day", zone="UTC", **window)
+    assert [each["id"][:13] for each in told] == [f"2026-03-{day}T00" for day in (28, 29, 30, 31)]
 
 
 async def test_the_zone_is_named_with_its_distance_at_that_time(browser: Browser, road: Road) -> None:

@@ -235,3 +235,33 @@ async def test_orders_are_listed_with_what_became_of_them_page_by_page(
     await buyer.window.picture("buyer-orders-phone-en", whole=False)
     assert await buyer.window.contrast_faults() == []
     assert await buyer.window.small_targets() == []
+
+
+@pytest.mark.parametrize("lang", ["zh", "en"])
+async def test_on_the_smallest_phone_no_view_is_wider_than_the_screen(
+    lang: str, road: Road, open_window: OpenWindow
+) -> None:
+    await road.product({"ferry": 2, "bus": 4, "museum": 1}, price_fen=0)
+    await road.product({"ferry": 2}, price_fen=1_234_500)
+    buyer = Buyer(await open_window("/", lang=lang), road)
+    await buyer.page.set_viewport_size({"width": 360, "height": 640})
+    wide = "document.documentElement.scrollWidth > innerWidth"
+    await buyer.choose()
+    assert not await buyer.page.evaluate(wide)
+    await buyer.order(0)
+    await buyer.is_paid()
+    assert not await buyer.page.evaluate(wide)
+    await buyer.page.get_by_role("link", name=re.compile("Show the code|出示票码")).click()
+    await expect(buyer.page.locator(".live img")).to_be_visible()
+    assert not await buyer.page.evaluate(wide)
+    code = await buyer.page.locator(".live img").bounding_box()
+    assert code is not None
+    assert code["width"] >= 300
+    assert code["y"] + code["height"] < 640 - 57  # above the tabs, without scrolling
+    await buyer.window.picture(f"buyer-ticket-small-{lang}", whole=False)
+
+    await buyer.page.get_by_role("link", name=re.compile("^(Buy|购票)$")).click()
+    await buyer.page.get_by_role("button", name=re.compile("One more|增加")).nth(1).click()
+    await buyer.order(0)
+    await expect(buyer.page.locator(".amount")).to_contain_text("12,345")
+    assert not await buyer.page.evaluate(wide)

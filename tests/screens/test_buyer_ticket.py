@@ -97,6 +97,8 @@ async def test_when_the_last_use_is_spent_the_ticket_is_stamped(road: Road, open
     await buyer.page.get_by_role("link", name="My tickets").click()
     await expect(buyer.page.locator("main .tag")).to_have_text("Used up")
     await buyer.window.picture("buyer-tickets-used-phone-en", whole=False)
+    await buyer.page.get_by_role("link", name="Details").click()
+    await expect(buyer.page.locator(".stamped")).to_contain_text("All used")
 
 
 async def test_the_code_is_renewed_before_it_is_over_and_is_never_a_dead_one(

@@ -331,7 +331,8 @@ async def test_an_odd_name_in_the_path_is_not_found(stage: Stage, route: Route) 
 @pytest.mark.parametrize(
     "path",
     [
-        "/", "/nowhere", "/catalog/", "/Catalog", "/orders/x/y/z", "/%00", "/%ff", "/.git/config", "/" + "a/" * 900,
+        "/static/", "/static/none.js", "/static/docs.js", "/static/..%2fpages.py", "/static/%2fetc%2fpasswd",
+        "/nowhere", "/catalog/", "/Catalog", "/orders/x/y/z", "/%00", "/%ff", "/.git/config", "/" + "a/" * 900,
         "/docs/", "/docs/none.js", "/docs/..%2fauth.py", "/docs/%00", "/docs/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
         "/docs/%2fetc%2fpasswd", "/docs/docs.html", "/docs/static/docs.js", "/docs/docs.js%00",
     ],

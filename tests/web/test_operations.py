@@ -272,7 +272,12 @@ async def test_no_label_is_made_of_what_a_client_sends(road: Road) -> None:
     assert value(after, "gateline_http_requests_total", route="unknown") >= 3 + value(
         before, "gateline_http_requests_total", route="unknown"
     )
-    routes = {dict(labels).get("route") for _, labels in after} - {None, "unknown", "/docs/{file}", "/static/{file}"}
+    routes = {dict(labels).get("route") for _, labels in after} - {
+        None,
+        "unknown",
+        "/docs/{file}",
+        "/static/{file}",
+    }
     assert routes <= {route.path for route in ROUTES}
 
 

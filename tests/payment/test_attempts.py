@@ -151,10 +151,12 @@ async def test_of_twenty_launches_asked_for_at_once_on_two_servers_the_last_one_
 
     codes = {(each.status, each.json.get("code")) for each in told}
     assert codes <= {(200, None), (409, "PAYMENT_SUPERSEDED"), (503, "GATEWAY_UNAVAILABLE")}, codes
-    assert (200, None) in codes
     assert max(live) == 1
     assert (last.status, last.json["channel"]) == (200, "WECHAT_JSAPI"), last
-    offers = [each for each in (made, *told) if each.status in (200, 201) and launch(each) != launch(last)]
+    # One number may have been prepared twice: each of its launches pays the same number.
+    same = next(o.tickets for o in shop.wechat.orders().values() if any(t in launch(last) for t in o.tickets))
+    offers = [each for each in (made, *told) if each.status in (200, 201)]
+    offers = [each for each in offers if not any(ticket in launch(each) for ticket in same)]
     assert {await shop.pay(each) for each in offers} <= {GONE}
     assert await shop.pay(last) in PAYS
     await shop.until_status(order_id, "PAID")

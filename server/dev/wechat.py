@@ -38,6 +38,7 @@ class Seen:
     attach: str
     amount_fen: int
     transaction_id: str  # empty when it was never paid
+    launches: tuple[str, ...] = ()  # what it can be paid with: each asking under its number adds one
 
 
 class WeChat:
@@ -99,7 +100,14 @@ class WeChat:
     def orders(self) -> dict[str, Seen]:
         """All orders now, by out_trade_no."""
         return {
-            number: Seen(each.state, each.trade_type, each.attach, each.total, each.transaction_id)
+            number: Seen(
+                each.state,
+                each.trade_type,
+                each.attach,
+                each.total,
+                each.transaction_id,
+                tuple(each.tickets),
+            )
             for number, each in self._book.orders.items()
         }
 

@@ -154,9 +154,13 @@ async def test_of_twenty_launches_asked_for_at_once_on_two_servers_the_last_one_
     assert max(live) == 1
     assert (last.status, last.json["channel"]) == (200, "WECHAT_JSAPI"), last
     # One number may have been prepared twice: each of its launches pays the same number.
-    same = next(o.tickets for o in shop.wechat.orders().values() if any(t in launch(last) for t in o.tickets))
+    same = next(
+        seen.launches
+        for seen in shop.wechat.orders().values()
+        if any(each in launch(last) for each in seen.launches)
+    )
     offers = [each for each in (made, *told) if each.status in (200, 201)]
-    offers = [each for each in offers if not any(ticket in launch(each) for ticket in same)]
+    offers = [each for each in offers if not any(one in launch(each) for one in same)]
     assert {await shop.pay(each) for each in offers} <= {GONE}
     assert await shop.pay(last) in PAYS
     await shop.until_status(order_id, "PAID")

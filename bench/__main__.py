@@ -17,7 +17,7 @@ from bench.bed import APPENDFSYNC, Bed
 from bench.machine import choose_pinning, pin, say
 from bench.processes import ROOT, ProcessError
 from bench.report import Report
-from bench.scenarios import steady
+from bench.scenarios import canonical, steady
 from bench.site import Unclean
 from bench.table import render
 from server.dev.embedded import EmbeddedServerError, embedded
@@ -38,7 +38,7 @@ class Scenario(Protocol):
         """Measure, audit, report. Raises Unclean when an answer is not what it must be."""
 
 
-_SCENARIOS: Final[dict[str, Scenario]] = {"steady": steady}
+_SCENARIOS: Final[dict[str, Scenario]] = {"canonical": canonical, "steady": steady}
 
 
 def main() -> int:

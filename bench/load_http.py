@@ -19,7 +19,7 @@ from bench.answers import AnswerError, read_http
 from bench.run import Run, Work
 
 ANSWERS_S_MAX: Final = 15.0  # after the last request: longer than any bound of the server
-_TICK_S: Final = 0.001  # uvloop counts in milliseconds
+TICK_S: Final = 0.001  # uvloop counts in milliseconds
 
 
 class _Connection(asyncio.Protocol):
@@ -108,7 +108,7 @@ class HttpLoad:
         def tick() -> None:
             self._pump(perf_counter())
             if self._next < len(work):
-                loop.call_later(_TICK_S, tick)
+                loop.call_later(TICK_S, tick)
 
         tick()
         return await self._finish(run, due[-1])

@@ -15,7 +15,7 @@ from bench.figures import arrivals, middle
 from bench.lanes import Lane, Load
 from bench.machine import say
 from bench.run import Latency, Run
-from bench.site import Site
+from bench.site import Site, Unclean
 
 WARM_UP_S: Final = 0.5
 SPARE: Final = 1.5  # requests prepared over those expected: a lane may be faster than it was
@@ -130,12 +130,14 @@ class Measurement:
         lane = measured.lane
         await self._site.drained()
         work = lane.prepare(requests)
+        if not len(work):
+            raise Unclean(f"{lane.name}: there is nothing to ask for in this phase")
         async with self._watched(lane.name, phase):
             meter = CpuMeter(measured.groups, self._site.pinning.cores)
             if due is None:
                 run = await measured.load.closed(work, seconds)
             else:
-                run = await measured.load.paced(work, due)
+                run = await measured.load.paced(work, due[: len(work)])
             used = meter.used()
         if phase == "peak":
             for name, spent in used.seconds.items():

@@ -13,17 +13,18 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from bench.seed import FUNCTIONS, OPERATORS, VENUES, Scene
+from bench.site import Unclean
 from server.config import Config
 from server.domain import qr
 from server.domain.qr import QrKeys
 from server.web.auth import Audience, Tokens
 
 PASSED: Final = b'"result":"success"'
-TERMINALS_PER_GATE: Final = 2
+TERMINALS_PER_OPERATOR: Final = 2
 SCAN_ID_DIGITS: Final = (
     8  # the last ones of a scan_id are the request's number: so an answer is matched to it
 )
-_PREFIX_BYTES: Final = 12  # with the digits, an id is as long as a UUID in hex
+SCAN_ID_CHARS: Final = 32  # as long as a UUID in hex
 _TOKEN_S: Final = 12 * 3600
 
 
@@ -47,38 +48,46 @@ class Scan(NamedTuple):
 
     body: bytes
     use: Use
+    place: int  # of the gate in GATES
     gate: Gate
     scan_id: str
-    jti: str
+    token: str
 
 
-def _gates() -> dict[str, list[Gate]]:
-    """Function -> the gates that serve it."""
-    found: dict[str, list[Gate]] = {code: [] for code in FUNCTIONS}
-    for operator in OPERATORS:
-        venue = operator.rpartition("-")[0]
-        for number in range(TERMINALS_PER_GATE):
-            for function in VENUES[venue]:
-                found[function].append(Gate(venue, operator, f"{operator}-t{number}"))
-    return found
+GATES: Final = tuple(
+    Gate(operator.rpartition("-")[0], operator, f"{operator}-t{number}")
+    for operator in OPERATORS
+    for number in range(TERMINALS_PER_OPERATOR)
+)
+# Function -> the gates that serve it, with their places in GATES.
+SERVING: Final = {
+    function: [(at, gate) for at, gate in enumerate(GATES) if function in VENUES[gate.venue_code]]
+    for function in FUNCTIONS
+}
 
 
 class Supply:
-    """The uses that the seeded tickets have, handed out once each: one of every ticket before a second of any."""
+    """The uses that the seeded tickets have, handed out once each: one of every ticket before a second of any.
+
+    Neighbours in the line are for different functions, as at the gates of a real day.
+    """
 
     def __init__(self, scene: Scene) -> None:
+        functions = tuple(FUNCTIONS)
         self._left = deque(
-            Use(code, function) for _ in range(scene.uses) for function in FUNCTIONS for code in scene.codes
+            Use(code, functions[(number + turn) % len(functions)])
+            for turn in range(scene.uses * len(functions))
+            for number, code in enumerate(scene.codes)
         )
 
     def __len__(self) -> int:
         return len(self._left)
 
     def take(self, number: int) -> list[Use]:
-        """So many uses. Raises ValueError when there are not so many left: seed more tickets."""
-        if number > len(self._left):
-            raise ValueError(f"{number} uses are asked for and {len(self._left)} are left: seed more tickets")
-        return [self._left.popleft() for _ in range(number)]
+        """So many uses, or as many as are left. Raises Unclean when there is none: a phase would measure nothing."""
+        if not self._left:
+            raise Unclean("every use of every ticket is used up: more --tickets, or less --seconds")
+        return [self._left.popleft() for _ in range(min(number, len(self._left)))]
 
     def give_back(self, unused: Sequence[Use]) -> None:
         """Uses that were not asked for after all."""
@@ -96,29 +105,27 @@ class Scans:
             operator: tokens.issue(Audience.GATE, operator, seconds=_TOKEN_S, generation=1)
             for operator in OPERATORS
         }
-        self._gates = _gates()
 
-    def make(self, uses: Sequence[Use], *, gates_of: dict[str, list[Gate]] | None = None) -> list[Scan]:
-        """A scan for each use, its token sealed now."""
+    def make(self, uses: Sequence[Use]) -> list[Scan]:
+        """A scan for each use, its token sealed now; every gate gets as many as the next, as far as it serves them."""
         now_ms = int(time.time() * 1000)
-        prefix = secrets.token_hex(_PREFIX_BYTES)
-        gates = gates_of or self._gates
-        made = []
+        prefix = secrets.token_hex((SCAN_ID_CHARS - SCAN_ID_DIGITS) // 2)
+        made, load = [], [0] * len(GATES)
         for number, use in enumerate(uses):
-            at = gates[use.function_code]
-            gate = at[number % len(at)]
+            place, gate = min(SERVING[use.function_code], key=lambda each: load[each[0]])
+            load[place] += 1
             issued = qr.issue(self._keys, use.code, now_ms=now_ms, ttl_ms=self._ttl_ms)
-            made.append(scan(issued.token, issued.jti, use, gate, f"{prefix}{number:0{SCAN_ID_DIGITS}d}"))
+            made.append(scan(issued.token, use, place, gate, f"{prefix}{number:0{SCAN_ID_DIGITS}d}"))
         return made
 
 
-def scan(token: str, jti: str, use: Use, gate: Gate, scan_id: str) -> Scan:
-    """One scan of this token."""
+def scan(token: str, use: Use, place: int, gate: Gate, scan_id: str) -> Scan:
+    """One scan of this token at this gate."""
     body = (
         f'{{"qr_token":"{token}","function_code":"{use.function_code}","scan_id":"{scan_id}",'
         f'"venue_code":"{gate.venue_code}","terminal_device_id":"{gate.terminal_id}"}}'
     )
-    return Scan(body.encode(), use, gate, scan_id, jti)
+    return Scan(body.encode(), use, place, gate, scan_id, token)
 
 
 def post(path: str, host: str, bearer: str | None, body: bytes, headers: str = "") -> bytes:

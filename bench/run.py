@@ -17,13 +17,14 @@ class Work:
 
     `passed`: bytes that stand in an answer once for each thing that went as wished (a scan that passed, an order that
     was made). `units`: how many things one request asks for. `keep_every`: every so many-th answer is kept to be looked
-    at as a whole afterwards; 1 keeps all.
+    at as a whole afterwards; 1 keeps all. `over`: which connection each request goes over, where that matters.
     """
 
     requests: Sequence[bytes]
     passed: bytes
     units: int = 1
     keep_every: int = 64
+    over: Sequence[int] = ()
 
     def __len__(self) -> int:
         return len(self.requests)

@@ -27,12 +27,14 @@ FUNCTIONS: Final = {
     "ferry": "轮渡 Ferry crossing",
     "museum": "海事博物馆 Museum",
 }
-# Venue -> the functions that it serves; two gates' operators each.
+# Venue -> the functions that it serves. Six venues with as many scans each, if every function is used as often.
 VENUES: Final = {
     "pier-north": ("ferry", "bus"),
     "pier-south": ("ferry",),
     "bus-terminal": ("bus",),
+    "bus-hill": ("bus",),
     "museum-gate": ("museum",),
+    "museum-garden": ("museum",),
 }
 OPERATORS: Final = tuple(f"{venue}-{number}" for venue in VENUES for number in (1, 2))
 PRICE_FEN: Final = 12_800

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -58,11 +58,18 @@ async def known(address: str, method: str, path: str) -> bool:
 
 def checked(name: str, run: Run, *, wanted: int, status: int = 200) -> None:
     """Every request was answered, with this status, and `wanted` things went as wished. Raises Unclean."""
-    statuses = run.statuses()
-    if run.lost or statuses.keys() - {str(status)}:
-        raise Unclean(f"{name}: {run.lost} connections lost, answers by status: {statuses}; {_sample(run)}")
+    expected(name, run, statuses={str(status)}, wanted=wanted)
+
+
+def expected(name: str, run: Run, *, statuses: Set[str], wanted: int) -> None:
+    """The same with several statuses. Raises Unclean."""
+    found = run.statuses()
+    if run.lost or found.keys() - statuses:
+        raise Unclean(
+            f"{name}: {run.lost} connections lost, answers by status: {found}; {_sample(run, statuses)}"
+        )
     if run.successes != wanted:
-        raise Unclean(f"{name}: {run.successes} of {wanted} went as wished; {_sample(run)}")
+        raise Unclean(f"{name}: {run.successes} of {wanted} went as wished; {_sample(run, statuses)}")
 
 
 def body_of(answer: bytes) -> Any:
@@ -70,6 +77,8 @@ def body_of(answer: bytes) -> Any:
     return json.loads(answer.partition(b"\r\n\r\n")[2])
 
 
-def _sample(run: Run) -> str:
-    odd = [answer for index, answer in run.kept.items() if not run.passed[index]]
+def _sample(run: Run, statuses: Set[str]) -> str:
+    """An answer that shows what is wrong, if one was kept: one of another status before one that is a refusal."""
+    odd = [each for at, each in run.kept.items() if str(run.status[at]) not in statuses]
+    odd += [each for at, each in run.kept.items() if not run.passed[at]]
     return f"one of them: {odd[0]!r}" if odd else "none of them was kept"

@@ -19,6 +19,7 @@ from bench.answers import AnswerError, read_http
 from bench.run import Run, Work
 
 ANSWERS_S_MAX: Final = 15.0  # after the last request: longer than any bound of the server
+ODD: Final = 300  # answers from this status on are kept: they are to be told of
 TICK_S: Final = 0.001  # uvloop counts in milliseconds
 
 
@@ -122,7 +123,7 @@ class HttpLoad:
         run.status[index] = status
         work = run.work
         run.passed[index] = data.count(work.passed)
-        if index % work.keep_every == 0:
+        if index % work.keep_every == 0 or status >= ODD:
             run.kept[index] = data
         self._open -= 1
         if self._paced:

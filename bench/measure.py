@@ -94,6 +94,10 @@ class Measurement:
         measured.answer = run.kept[0]
         return measured
 
+    def forget(self, name: str) -> None:
+        """Take a lane out of the rounds; what was measured of it is lost."""
+        del self.lanes[name]
+
     async def peak_round(self, seconds: float) -> None:
         """One closed loop of every lane."""
         for measured in self.lanes.values():

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from bench.figures import middle, percentile
-from bench.machine import Machine
+from bench.machine import Machine, Pinning
 from bench.measure import LagSample, Measured
 from bench.run import Latency
 
@@ -16,20 +16,29 @@ VERSION: Final = 1
 BUSY_SHARE: Final = 0.9  # of a core: past it the load generator may be what limits a lane
 FOREIGN_SHARE: Final = 0.1  # of all cores: past it others disturb the figures, and we say so
 NOOP: Final = "noop"
+BESIDE: Final = (
+    "work",
+    "valkey",
+    "postgres",
+    "load",
+)  # all but the serving process, which is named otherwise
 COMPARED: Final = ("naive", "plain_postgres")  # http_scan is held against these too
 
 
 class LaneReport(msgspec.Struct, kw_only=True):
     """One lane. Rates are things a second; `cpu_us`: microseconds of CPU per thing, by process.
 
-    `load_share`: how much of a core the load generator used; `foreign_share`: what others used of all our cores.
-    `answer_bytes`: of one answer on the wire.
+    Shares of a core's time: `server_share` the serving process, `load_share` the load generator, `beside_share` the
+    load generator with databases and jobs, over the cores that they have; `foreign_share` processes that are not ours,
+    over all cores. `answer_bytes`: of one answer on the wire.
     """
 
     rate: float
     rates: list[float]
     cpu_us: dict[str, float]
+    server_share: float
     load_share: float
+    beside_share: float
     foreign_share: float
     answer_bytes: int
     latency: dict[str, Latency] = {}
@@ -64,15 +73,19 @@ class Report(msgspec.Struct, kw_only=True):
     notes: list[str] = []
 
 
-def lane_report(measured: Measured, cores: int) -> LaneReport:
+def lane_report(measured: Measured, pinning: Pinning) -> LaneReport:
     """The figures of one lane."""
     seconds = max(measured.seconds, 1e-9)
+    beside = sum(spent for name, spent in measured.cpu_s.items() if name in BESIDE)
+    server = sum(measured.cpu_s.values()) - beside
     return LaneReport(
-        rate=round(measured.rate, 1),
+        rate=round(measured.rate, 1) if measured.rates else 0.0,
         rates=[round(rate, 1) for rate in measured.rates],
         cpu_us={name: round(spent, 2) for name, spent in measured.cpu_us().items()},
+        server_share=round(server / seconds / len(pinning.server), 3),
         load_share=round(measured.cpu_s.get("load", 0.0) / seconds, 3),
-        foreign_share=round(measured.foreign_s / seconds / cores, 3),
+        beside_share=round(beside / seconds / len(pinning.others), 3),
+        foreign_share=round(measured.foreign_s / seconds / len(pinning.cores), 3),
         answer_bytes=len(measured.answer),
         latency=dict(measured.latency),
         offered={share: round(rate, 1) for share, rate in measured.offered.items()},
@@ -87,10 +100,9 @@ def ratios(lanes: Mapping[str, LaneReport]) -> dict[str, float]:
     """
     found = {}
     for name, below in _pairs(lanes):
-        mine, theirs = lanes[name].rates, lanes[below].rates
-        found[f"{name}/{below}"] = round(
-            middle([a / b for a, b in zip(mine, theirs, strict=True) if b]) if mine else 0.0, 3
-        )
+        pairs = list(zip(lanes[name].rates, lanes[below].rates, strict=False))
+        if pairs:
+            found[f"{name}/{below}"] = round(middle([a / b for a, b in pairs if b]), 3)
     return found
 
 
@@ -130,6 +142,11 @@ def notes(lanes: Mapping[str, LaneReport]) -> list[str]:
         if lane.load_share > BUSY_SHARE:
             said.append(
                 f"{name}: the load generator used {lane.load_share:.0%} of its core: the lane may be faster than this."
+            )
+        elif lane.beside_share > BUSY_SHARE:
+            said.append(
+                f"{name}: databases, jobs and load generator used {lane.beside_share:.0%} of their core, "
+                f"the server {lane.server_share:.0%} of its own: the lane may be faster than this."
             )
     disturbed = [name for name, lane in lanes.items() if lane.foreign_share > FOREIGN_SHARE]
     if disturbed:

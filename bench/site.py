@@ -13,28 +13,40 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from bench.cpu import children
 from bench.machine import Pinning, pin, say
 from bench.processes import GATELINE, ServerProcess, output, running
 from bench.seed import Scene, seed
 from server import config as configuration
-from server.app import open_parts
+from server.app import Parts, open_parts
 from server.config import Config
 from server.dev.embedded import EmbeddedServers
 from server.hot import keys
+from server.hot.stock import Stock
 from server.hot.stream import ORIGIN, Streams, ordinal
 from server.store import outbox, redemptions
 from server.store.migrate import migrate
 from server.store.pool import Database
 
 _DRAIN_S_MAX: Final = 300.0
+_SAMPLE: Final = 500  # tickets whose memory is looked at one by one
 HOLD_S: Final = "7200"  # no order of a phase expires before the audit
 
 
 class Unclean(RuntimeError):
     """The run does not count: a check failed; the message says which."""
+
+
+class Loaded(NamedTuple):
+    """How the tickets came in. `redis_bytes`: by which used_memory grew; `sampled_bytes`: MEMORY USAGE of a ticket."""
+
+    tickets: int
+    copied_s: float
+    rehydrated_s: float
+    redis_bytes: int
+    sampled_bytes: float
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,9 @@ class Site:
     environment: dict[str, str]
     address: str
     scene: Scene
+    loaded: Loaded
     streams: Streams
+    stock: Stock
     database: Database
     groups: dict[str, list[int]]
     processes: list[ServerProcess]
@@ -85,6 +99,7 @@ class Site:
     async def audit(self) -> dict[str, Any]:
         """What `gateline check` says. Raises Unclean when a process complained."""
         await self.drained()
+        began = time.perf_counter()
         status, printed, complained = await output(("check", "--json"), self.environment)
         if not printed.strip():
             raise Unclean(f"`gateline check` failed with status {status}: {complained}")
@@ -92,6 +107,7 @@ class Site:
             if complaints := process.complaints():
                 raise Unclean("a process complained:\n" + "\n".join(complaints[:10]))
         said: dict[str, Any] = json.loads(printed)
+        said["seconds"] = round(time.perf_counter() - began, 1)
         said["looked_at"] = sum(finding["looked_at"] for finding in said["findings"])
         return said
 
@@ -144,18 +160,7 @@ async def open_site(
     async with AsyncExitStack() as stack:
         parts = await stack.enter_async_context(open_parts(config))
         await migrate(parts.bulk_database)
-        scene = await seed(
-            parts.bulk_database,
-            environment["DATABASE_URL"],
-            tickets=tickets,
-            uses=uses,
-            for_sale=for_sale,
-            keep=keep,
-            progress=progress,
-        )
-        await parts.rehydration.rehydrate(
-            lambda what, done, total: progress(f"{what} into Redis", done, total)
-        )
+        scene, loaded = await _load(parts, environment["DATABASE_URL"], tickets, uses, for_sale, keep)
         work, _ = await stack.enter_async_context(
             running((*GATELINE, "work"), environment, pinning.others, event="working")
         )
@@ -167,7 +172,9 @@ async def open_site(
             environment=environment,
             address=said["address"],
             scene=scene,
+            loaded=loaded,
             streams=parts.streams,
+            stock=parts.stock,
             database=parts.bulk_database,
             groups={
                 "serve": [serve.pid],
@@ -179,3 +186,27 @@ async def open_site(
             processes=[serve, work],
             pinning=pinning,
         )
+
+
+async def _load(
+    parts: Parts, url: str, tickets: int, uses: int, for_sale: int, keep: int | None
+) -> tuple[Scene, Loaded]:
+    """Seed the record, then load Redis as `gateline rehydrate` does."""
+    began = time.perf_counter()
+    scene = await seed(
+        parts.bulk_database, url, tickets=tickets, uses=uses, for_sale=for_sale, keep=keep, progress=progress
+    )
+    copied = time.perf_counter()
+    before = await _used_memory(parts)
+    await parts.rehydration.rehydrate(lambda what, done, total: progress(f"{what} into Redis", done, total))
+    rehydrated = time.perf_counter()
+    sample = [keys.ticket(keys.shard_of(code, parts.config.shards), code) for code in scene.codes[:_SAMPLE]]
+    sizes = [await parts.redis.memory_usage(name, samples=0) or 0 for name in sample]
+    grown = await _used_memory(parts) - before
+    return scene, Loaded(tickets, copied - began, rehydrated - copied, grown, sum(sizes) / max(len(sizes), 1))
+
+
+async def _used_memory(parts: Parts) -> int:
+    info = await parts.redis.info("memory")
+    used: int = info["used_memory"]
+    return used

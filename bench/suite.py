@@ -11,7 +11,7 @@ from bench.bed import Bed
 from bench.lanes import Lane
 from bench.lanes_sale import Orders, Settlement
 from bench.lanes_scan import BatchScan, HttpScan, Noop, SocketScan
-from bench.machine import say
+from bench.machine import Pinning, say
 from bench.measure import SHARES, Measurement
 from bench.report import Report, lag_report, lane_report, notes, ratios, ratios_cpu
 from bench.requests import Scans, Supply
@@ -39,12 +39,12 @@ class Suite:
         self._site = site
         self._stack = stack
         self._measurement = measurement
-        self._scans = Scans(site.config)
-        self._supply = Supply(site.scene)
+        self.scans = Scans(site.config)
+        self.supply = Supply(site.scene)
         self.not_served: list[str] = []
 
     async def add(self, names: Sequence[str]) -> None:
-        """Start what these lanes need and warm them up; http_scan always goes first: the no-op repeats its answer."""
+        """Start what these lanes need and warm them up. http_scan always goes first: the no-op repeats its answer."""
         answer = b""
         for name in [name for name in LANES if name in names or name == "http_scan"]:
             say(f"warming up {name}")
@@ -57,15 +57,17 @@ class Suite:
                 answer = answer or measured.answer
             else:
                 await self._compare(name, answer)
+        if "http_scan" not in names:
+            self._measurement.forget("http_scan")
 
     def _ours(self, name: str) -> Lane:
         site = self._site
         if name == "http_scan":
-            return HttpScan(name, site.address, self._scans, self._supply)
+            return HttpScan(name, site.address, self.scans, self.supply)
         if name == "socket_scan":
-            return SocketScan(site.address, self._scans, self._supply)
+            return SocketScan(site.address, self.scans, self.supply)
         if name == "batch_scan":
-            return BatchScan(site.address, self._scans, self._supply)
+            return BatchScan(site.address, self.scans, self.supply)
         if name == "orders":
             return Orders(site.config, site.address, site.scene.sale_id)
         orders = self._measurement.lanes["orders"].lane
@@ -84,19 +86,19 @@ class Suite:
         address, groups = await bed.compared(self._stack, name, *words, environment=site.environment)
         lane: Lane
         if name == "noop":
-            lane = Noop(name, address, self._scans, self._supply)
+            lane = Noop(name, address, self.scans, self.supply)
         elif name == "naive":
-            lane = HttpScan(name, address, self._scans, self._supply)
+            lane = HttpScan(name, address, self.scans, self.supply)
             groups |= {other: site.groups[other] for other in ("work", "valkey", "postgres")}
         else:  # it has tickets of its own
-            lane = HttpScan(name, address, self._scans, Supply(site.scene))
+            lane = HttpScan(name, address, self.scans, Supply(site.scene))
             groups["postgres"] = site.groups["postgres"]
         await self._measurement.add(lane, groups)
 
 
-def fill(report: Report, measurement: Measurement, cores: int) -> None:
+def fill(report: Report, measurement: Measurement, pinning: Pinning) -> None:
     """Enter what was measured into the report."""
-    report.lanes = {name: lane_report(each, cores) for name, each in measurement.lanes.items()}
+    report.lanes = {name: lane_report(each, pinning) for name, each in measurement.lanes.items()}
     serving = {name: "serve" if name in OURS else name for name in report.lanes}
     report.ratios = ratios(report.lanes)
     report.ratios_cpu = ratios_cpu(report.lanes, serving)
@@ -126,7 +128,7 @@ async def measure(
         for share in SHARES if latency_s else ():
             say(f"open loop at {share} load")
             await measurement.latency_round(latency_s, share)
-        fill(report, measurement, len(bed.pinning.cores))
+        fill(report, measurement, bed.pinning)
         report.not_served = suite.not_served
         say("gateline check")
         report.audit = await site.audit()

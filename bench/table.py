@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from bench.report import BUSY_SHARE, LaneReport, Report
-
-_PROCESSES = ("serve", "work", "valkey", "postgres", "load")
+from bench.report import BESIDE, BUSY_SHARE, LaneReport, Report
 
 
 def render(report: Report) -> str:
@@ -15,7 +14,7 @@ def render(report: Report) -> str:
     if report.lanes:
         parts += [_lanes(report), _latency(report), _cpu(report)]
     if report.figures:
-        parts.append("\n".join(f"{name:<44} {_told(value)}" for name, value in report.figures.items()))
+        parts.append(_figures(report.figures))
     parts.append(_audit(report))
     parts += report.notes
     return "\n\n".join(part for part in parts if part)
@@ -56,7 +55,7 @@ def _lanes(report: Report) -> str:
         rows.append(
             [
                 name,
-                f"{lane.rate:,.0f}{bound}",
+                f"{lane.rate:,.0f}{bound}" if lane.rates else "",
                 spread,
                 _ratio(ratio),
                 _ratio(by_cpu),
@@ -95,14 +94,25 @@ def _latency(report: Report) -> str:
 
 def _cpu(report: Report) -> str:
     rows = [[name, *_cpu_cells(lane)] for name, lane in report.lanes.items()]
-    return grid(["CPU per thing, µs", "server", *_PROCESSES[1:], "others' share"], rows)
+    return grid(["CPU per thing, µs", "server", *BESIDE, "foreign load"], rows)
 
 
 def _cpu_cells(lane: LaneReport) -> list[str]:
-    others = {name: spent for name, spent in lane.cpu_us.items() if name in _PROCESSES[1:]}
-    server = sum(spent for name, spent in lane.cpu_us.items() if name not in others)
-    cells = [f"{others[name]:,.1f}" if name in others else "" for name in _PROCESSES[1:]]
+    beside = {name: spent for name, spent in lane.cpu_us.items() if name in BESIDE}
+    server = sum(spent for name, spent in lane.cpu_us.items() if name not in beside)
+    cells = [f"{beside[name]:,.1f}" if name in beside else "" for name in BESIDE]
     return [f"{server:,.1f}", *cells, f"{lane.foreign_share:.0%}"]
+
+
+def _figures(figures: Mapping[str, Any]) -> str:
+    """Single figures, then those that are a row of equal things each."""
+    single = [f"{name:<40} {_told(value)}" for name, value in figures.items() if not isinstance(value, list)]
+    tables = [
+        grid(list(rows[0]), [[_told(value) for value in row.values()] for row in rows])
+        for rows in figures.values()
+        if isinstance(rows, list) and rows
+    ]
+    return "\n\n".join(["\n".join(single), *tables])
 
 
 def _audit(report: Report) -> str:

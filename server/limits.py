@@ -90,6 +90,8 @@ SCAN_QUEUE_MAX = 4_096  # scans waiting for a shard: half a second of work at 8,
 QUEUED_S_MAX = 2.0  # a scan that is not sent by then is refused: Redis hangs, and its gate has given up
 SCAN_BATCH_MAX = 256  # scans of one script call: about 5 ms of Redis, so other callers are not starved
 SCAN_CALLS_IN_FLIGHT_MAX = 2  # a shard's calls under way: one is being judged while the next is being written
+ORDER_QUEUE_MAX = 2_048  # orders waiting for stock: half a second of work at 4,000/s, then 503 at once
+ORDER_BATCH_MAX = 64  # orders of one script call: under 3 ms of Redis, so gates are not kept waiting
 PASSWORD_HASHES_AT_ONCE_MAX = 2  # Argon2id takes 19 MiB and 50 ms each
 PASSWORD_QUEUE_MAX = (
     64  # logins that wait for a place: 2 s of hashing; a flood of wrong ones is told 503 at once

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shutil
 import sys
 from pathlib import Path
 from time import perf_counter
@@ -67,7 +68,7 @@ def main(arguments: list[str]) -> int:
     except (Unclean, ProcessError, EmbeddedServerError, Refusal, compare.ResultError) as fault:
         say(f"bench: {fault}")
         return 1
-    file = _write(report)
+    file = _write(report, options.out)
     sys.stdout.write(render(report) + "\n\n")
     if compare.BASELINE.exists() and report.scenario == "canonical":
         _compare([file])
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         told = (scenario.__doc__ or "").partition(": ")[2].splitlines()[0]
         one = words.add_parser(name, help=told, description=scenario.__doc__)
         one.add_argument("--no-pin", action="store_true", help="leave the processes to the scheduler")
+        one.add_argument("--out", type=Path, default=RESULTS, help="where results go (bench/results)")
         scenario.arguments(one)
     two = words.add_parser(
         "compare", help="two results, before and after; one: against the committed baseline"
@@ -94,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> Report:
     began = perf_counter()
-    folder = ROOT / ".gateline" / "bench"
+    folder = _folder()
     pinning = choose_pinning(pin=not options.no_pin)
     with embedded(
         folder, need_valkey=True, need_postgres=True, appendfsync=APPENDFSYNC, erase=True
@@ -102,8 +104,19 @@ def _run(options: argparse.Namespace) -> Report:
         pin(os.getpid(), pinning.others)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             report = runner.run(_SCENARIOS[options.scenario].run(Bed(servers, folder, pinning), options))
+    shutil.rmtree(folder, ignore_errors=True)
     report.seconds = round(perf_counter() - began, 1)
     return report
+
+
+def _folder() -> Path:
+    """A folder for this run's databases, on the disk of the checkout; those of runs that were killed are removed."""
+    home = ROOT / ".gateline"
+    home.mkdir(exist_ok=True)
+    for left in home.glob("bench-*"):
+        if not Path("/proc", left.name.removeprefix("bench-")).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    return home / f"bench-{os.getpid()}"
 
 
 def _compare(files: list[Path]) -> int:
@@ -116,13 +129,13 @@ def _compare(files: list[Path]) -> int:
     return 0
 
 
-def _write(report: Report) -> Path:
+def _write(report: Report, folder: Path) -> Path:
     """The result as JSON, and its plots beside it."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     stem = f"{report.scenario}-{report.at.replace(':', '').replace('-', '')}"
     for name, drawing in plots(report).items():
-        (RESULTS / f"{stem}-{name}").write_text(drawing, encoding="utf-8")
-    file = RESULTS / f"{stem}.json"
+        (folder / f"{stem}-{name}").write_text(drawing, encoding="utf-8")
+    file = folder / f"{stem}.json"
     file.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
     return file
 

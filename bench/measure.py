@@ -80,13 +80,18 @@ class Measurement:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
+    async def open(self, lane: Lane, groups: dict[str, list[int]] | None = None) -> Measured:
+        """Open a lane's connections, without asking anything."""
+        load = await self._stack.enter_async_context(lane.connect())
+        measured = self.lanes[lane.name] = Measured(lane, load, groups or self._site.groups)
+        return measured
+
     async def add(self, lane: Lane, groups: dict[str, list[int]] | None = None) -> Measured:
-        """Open a lane's connections, and find out roughly how fast it is.
+        """Open a lane, and find out roughly how fast it is.
 
         `groups`: name -> pids, where other processes than the site's own serve it.
         """
-        load = await self._stack.enter_async_context(lane.connect())
-        measured = self.lanes[lane.name] = Measured(lane, load, groups or self._site.groups)
+        measured = await self.open(lane, groups)
         run = await self.load(
             measured, max(64, int(lane.guess_rate * WARM_UP_S / lane.units)), WARM_UP_S, "warm-up"
         )

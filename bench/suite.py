@@ -13,11 +13,12 @@ from bench.lanes_sale import Orders, Settlement
 from bench.lanes_scan import BatchScan, HttpScan, Noop, SocketScan
 from bench.machine import Pinning, say
 from bench.measure import SHARES, Measurement
-from bench.report import Report, lag_report, lane_report, notes, ratios, ratios_cpu
+from bench.report import COMPARED, NOOP, Report, lag_report, lane_report, notes, ratios, ratios_cpu
 from bench.requests import Scans, Supply
 from bench.site import Site
 
 OURS: Final = ("http_scan", "socket_scan", "batch_scan", "orders", "settlement")
+OTHERS: Final = (NOOP, *COMPARED)
 # In the order of measuring: each beside what it is compared with; settlement needs the orders made before it.
 LANES: Final = (
     "http_scan",
@@ -99,7 +100,7 @@ class Suite:
 def fill(report: Report, measurement: Measurement, pinning: Pinning) -> None:
     """Enter what was measured into the report."""
     report.lanes = {name: lane_report(each, pinning) for name, each in measurement.lanes.items()}
-    serving = {name: "serve" if name in OURS else name for name in report.lanes}
+    serving = {name: name if name in OTHERS else "serve" for name in report.lanes}
     report.ratios = ratios(report.lanes)
     report.ratios_cpu = ratios_cpu(report.lanes, serving)
     report.lag = lag_report(measurement.lag)

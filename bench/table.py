@@ -59,11 +59,21 @@ def _lanes(report: Report) -> str:
                 spread,
                 _ratio(ratio),
                 _ratio(by_cpu),
-                f"{lane.load_share:.0%}",
+                *(f"{share:.0%}" for share in (lane.server_share, lane.beside_share, lane.load_share)),
             ]
         )
-    rows += [[name, "not served", "", "", "", ""] for name in report.not_served]
-    return grid(["lane", "peak/s", "rounds", "of no-op", "by CPU", "load's core"], rows)
+    rows += [[name, "not served", *[""] * 6] for name in report.not_served]
+    head = [
+        "closed loop",
+        "peak/s",
+        "rounds",
+        "of no-op",
+        "by CPU",
+        "server's core",
+        "other core",
+        "of it load",
+    ]
+    return grid(head, rows)
 
 
 def _latency(report: Report) -> str:
@@ -80,7 +90,7 @@ def _latency(report: Report) -> str:
                 ]
             )
     head = [
-        "open loop, ms from the intended time",
+        "latency, ms from the intended time",
         "load",
         "offered/s",
         "done/s",

@@ -143,7 +143,7 @@ async def run(bed: Bed, options: Namespace) -> Report:
         await suite.add(["noop"])
         await measurement.peak_round(1.0)
         day = Day(site.address, suite.scans, suite.supply)
-        measured = await measurement.add(day)
+        measured = await measurement.open(day)
         hours = []
         for hour, share in enumerate(CURVE):
             number = max(50, int(options.scans * share))

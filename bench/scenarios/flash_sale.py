@@ -25,8 +25,6 @@ _SOLD_OUT: Final = b'"code":"SOLD_OUT"'
 class FlashSale(Orders):
     """POST /orders for a product of which there is less than is wanted."""
 
-    guess_rate = 64.0  # its warm-up must leave something to be sold
-
     def __init__(self, config: Config, address: str, product_id: int, units: int) -> None:
         super().__init__(config, address, product_id)
         self.name = "flash_sale"
@@ -58,12 +56,12 @@ async def run(bed: Bed, options: Namespace) -> Report:
         await Suite(bed, site, stack, measurement).add(["noop"])
         await measurement.peak_round(1.0)
         sale = FlashSale(site.config, site.address, site.scene.sale_id, options.units)
-        measured = await measurement.add(sale)
+        measured = await measurement.open(sale)
         say(f"{options.units:,} units, {options.units * options.demand:,.0f} wanted")
         run_ = await measurement.load(measured, int(options.units * options.demand), SALE_S_MAX, "peak")
         measured.rates.append(run_.rate)
-        measured.latency["full"] = run_.latency()
-        measured.offered["full"] = measured.reached["full"] = run_.rate
+        measured.latency["closed"] = run_.latency()
+        measured.offered["closed"] = measured.reached["closed"] = run_.rate
         level = (await site.stock.levels([site.scene.sale_id]))[site.scene.sale_id]
         if level != Level(options.units, options.units, 0):
             raise Unclean(f"flash_sale: the stock is {level}, and all {options.units} units should be held")

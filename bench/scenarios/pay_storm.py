@@ -37,18 +37,18 @@ async def run(bed: Bed, options: Namespace) -> Report:
         await Suite(bed, site, stack, measurement).add(["noop"])
         await measurement.peak_round(1.0)
         orders = Orders(site.config, site.address, site.scene.sale_id)
-        ordering = await measurement.add(orders)
+        ordering = await measurement.open(orders)
         say(f"{options.orders:,} orders, each paid {options.told} times")
         made = await measurement.load(ordering, options.orders, PHASE_S_MAX, "peak")
         ordering.rates.append(made.rate)
         number = len(orders.made)
         settlement = Settlement(site.config, site.address, orders.made, told=options.told)
         settlement.name = "pay_storm"
-        paying = await measurement.add(settlement)
+        paying = await measurement.open(settlement)
         told = await measurement.load(paying, number * options.told, PHASE_S_MAX, "peak")
         paying.rates.append(told.rate)
-        paying.latency["full"] = told.latency()
-        paying.offered["full"] = paying.reached["full"] = told.rate
+        paying.latency["closed"] = told.latency()
+        paying.offered["closed"] = paying.reached["closed"] = told.rate
         await site.drained()
         async with site.database.connection() as connection:
             row = await connection.fetchrow(_COUNT, site.scene.sale_id)

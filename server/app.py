@@ -120,18 +120,20 @@ async def open_parts(config: Config) -> AsyncIterator[Parts]:
         reports = Database(config.database_url, size_max=_REPORT_CONNECTIONS, call_s=POSTGRES_BULK_S_MAX)
         stack.push_async_callback(reports.close)
         sessions = await stack.enter_async_context(open_sessions())
-        yield _assemble(config, redis, database, bulk, reports, sessions)
+        runner = ScriptRunner(redis, config.ack)
+        stack.push_async_callback(runner.aclose)
+        yield _assemble(config, redis, runner, database, bulk, reports, sessions)
 
 
 def _assemble(
     config: Config,
     redis: Redis,
+    runner: ScriptRunner,
     database: Database,
     bulk: Database,
     reports: Database,
     sessions: Sessions,
 ) -> Parts:
-    runner = ScriptRunner(redis, config.ack)
     streams = Streams(redis)
     epochs = Epochs(redis, config.shards)
     stock = Stock(redis, runner)

@@ -48,12 +48,13 @@ from server.limits import (
 from server.paying import Paying, Sessions, compose, open_sessions
 from server.store.pool import Database
 from server.telemetry import alert
-from server.web import appkeys, pages
+from server.web import appkeys, pages, scanning
 from server.web.auth import Tokens
 from server.web.endpoint import endpoint
 from server.web.errors import answer_everything, expect
 from server.web.openapi import describe
 from server.web.routes import ROUTES, Route
+from server.web.tally import Tally
 
 VERSION: Final = version("gateline")
 _JOB_CONNECTIONS: Final = (
@@ -220,6 +221,7 @@ def build_app(parts: Parts, *, metrics_dir: Path | None = None, jobs: Jobs | Non
     app[appkeys.BACKLOG] = backlog
     app[appkeys.DATABASE] = parts.database
     app[appkeys.REPORTS_DATABASE] = parts.reports_database
+    app[appkeys.TALLY] = Tally(scanning.PATH)
     app[appkeys.METRICS] = metrics_dir
     _add_routes(
         app,

@@ -19,6 +19,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from server.domain.errors import ErrorCode, Refusal
 from server.domain.redemption import Undecided
+from server.web import appkeys
 from server.web.express import Lane, PlainScan
 from server.web.scanning import presented
 
@@ -153,14 +154,10 @@ class _Server(web.Server):
 class ExpressRunner(web.AppRunner):
     """Runs an application of ours with the express lane."""
 
-    __slots__ = ("_lane",)
-
     async def _make_server(self) -> web.Server:
-        made = await super()._make_server()
-        self._lane = Lane(self.app)
-        return _Server(self._lane, made)
+        return _Server(Lane(self.app), await super()._make_server())
 
     async def cleanup(self) -> None:
         """Stop; what the lane counted is in the metrics afterwards."""
         await super().cleanup()
-        self._lane.tally.bring()
+        self.app[appkeys.TALLY].bring()

@@ -27,10 +27,8 @@ from server.domain.redemption import Decision
 from server.web import appkeys
 from server.web.auth import Audience, staff
 from server.web.errors import EVERY_ANSWER, RETRY_AFTER_S, error_body, new_id, request_id_of
-from server.web.scanning import ScanRequest, scan_answer
-from server.web.tally import Tally
+from server.web.scanning import PATH, ScanRequest, scan_answer
 
-PATH: Final = "/venue/scan"
 _JSON: Final = "application/json"
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(ScanRequest).decode
@@ -55,7 +53,7 @@ class Lane:
         self._tokens = app[appkeys.TOKENS]
         self._directory = app[appkeys.DIRECTORY]
         self.admission = app[appkeys.ADMISSION]
-        self.tally = Tally("POST", PATH)
+        self._tally = app[appkeys.TALLY]
         self._second = 0
         self._date = ""
 
@@ -94,7 +92,7 @@ class Lane:
         """The whole answer: 200 and the verdict. `last`: the connection ends with it."""
         decision = Decision.parse(line)
         body = _encode(scan_answer(decision, scan.scan_id))
-        self.tally.verdict(decision.verdict)
+        self._tally.verdict(decision.verdict)
         return self._whole(scan, HTTPStatus.OK, body, last=last)
 
     def refusal(self, scan: PlainScan, refusal: Refusal, *, last: bool) -> bytes:
@@ -104,7 +102,7 @@ class Lane:
 
     def _whole(self, scan: PlainScan, status: HTTPStatus, body: bytes, *, last: bool) -> bytes:
         seconds = time.perf_counter() - scan.started
-        self.tally.request(status.value, seconds)
+        self._tally.request(status.value, seconds)
         log = _log.debug if status < 400 else _log.info
         log(
             "request",

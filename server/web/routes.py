@@ -146,7 +146,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         errors=_RECORD,
     ),
     Route(
-        method="POST", path="/venue/scan", handler=scanning.scan, access=Access.OPERATOR, body=scanning.ScanRequest,
+        method="POST", path=scanning.PATH, handler=scanning.scan, access=Access.OPERATOR, body=scanning.ScanRequest,
         answer=scanning.ScanAnswer, errors=(E.SCAN_ID_CONFLICT, E.NOT_RECORDED_YET, *_GATE, *_RECORD),
     ),
     Route(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from aiohttp import web
@@ -17,6 +17,7 @@ from server.web.body import Time
 from server.web.errors import new_id
 from server.web.tickets import from_unix_ms
 
+PATH: Final = "/venue/scan"
 Code = Annotated[str, msgspec.Meta(pattern=rf"^[A-Za-z0-9_-]{{1,{CODE_CHARS_MAX}}}\Z")]
 QrToken = Annotated[str, msgspec.Meta(min_length=1, max_length=QR_TOKEN_CHARS_MAX)]
 

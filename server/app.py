@@ -229,6 +229,7 @@ def build_app(parts: Parts, *, metrics_dir: Path | None = None, jobs: Jobs | Non
             route
             for route in ROUTES
             if (config.demo_login or not route.demo_only)
+            and (config.guest_login or not route.guest_only)
             and (parts.paying.wechat is not None or not route.wechat_only)
         ],
     )

@@ -64,6 +64,10 @@ WECHAT_SENDINGS_MAX = 3  # the main host, the backup, and the main host once mor
 LAUNCH_LEFT_S_MIN = 60  # a prepared payment is handed out again while a buyer has so long to launch it
 PREPAY_LIFE_S = 2 * 3600  # WeChat Pay: prepay_id and code_url
 H5_LIFE_S = 5 * 60  # WeChat Pay: h5_url
+GUEST_ID_BYTES = 16  # 128 random bits: no two guests are ever the same buyer
+GUEST_TOKEN_S = (
+    400 * 24 * 3600  # nothing but the token knows a guest: it outlives the season in which tickets are good
+)
 WECHAT_LOGINS_MAX = 200  # codes being exchanged at a time: at 50 ms each, 400 logins a second
 LOGIN_CONNECTIONS_MAX = (
     20  # to the host that exchanges codes: a flood of logins takes no connection from payments
@@ -86,15 +90,19 @@ SCAN_QUEUE_MAX = 4_096  # scans waiting for a shard: half a second of work at 8,
 QUEUED_S_MAX = 2.0  # a scan that is not sent by then is refused: Redis hangs, and its gate has given up
 SCAN_BATCH_MAX = 256  # scans of one script call: about 5 ms of Redis, so other callers are not starved
 SCAN_CALLS_IN_FLIGHT_MAX = 2  # a shard's calls under way: one is being judged while the next is being written
+ORDER_QUEUE_MAX = 2_048  # orders waiting for stock: half a second of work at 4,000/s, then 503 at once
+ORDER_BATCH_MAX = 64  # orders of one script call: under 3 ms of Redis, so gates are not kept waiting
 PASSWORD_HASHES_AT_ONCE_MAX = 2  # Argon2id takes 19 MiB and 50 ms each
 PASSWORD_QUEUE_MAX = (
     64  # logins that wait for a place: 2 s of hashing; a flood of wrong ones is told 503 at once
 )
-FLUSH_BATCH_MAX = 2_000  # stream entries of one transaction: ~30 ms, so a crash repeats little
+FLUSH_BATCH_MAX = 5_000  # stream entries of one transaction: ~100 ms and a few MiB, so a crash repeats little
 FLUSH_WAIT_S = 0.25  # an idle flusher looks up so often, to see that it is to stop
 FLUSH_LINGER_S = (
     0.02  # wait so long after the first entry, so that a busy stream is written in larger batches
 )
+FLUSH_BUSY_ENTRIES_MIN = 200  # a flush of so many entries says that the stream is busy
+FLUSH_BUSY_LINGER_S = 0.2  # then wait so long: a flush costs as much as 200 entries, whatever it writes
 OUTBOX_BATCH_MAX = 500
 OUTBOX_POLL_S = 0.05
 EXPIRE_BATCH_MAX = 200

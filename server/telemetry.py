@@ -62,6 +62,12 @@ WECHAT_CALLS: Final = Counter(
 )
 TICKETS_ISSUED: Final = Counter("gateline_tickets_issued", "Tickets issued.")
 FLUSHED: Final = Counter("gateline_flushed", "Stream entries written to Postgres.", ["stream"])
+FLUSH_SECONDS: Final = Histogram(
+    "gateline_flush_seconds",
+    "Time of each stage of a flush: read, parse, write, commit, trim.",
+    ["stream", "stage"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+)
 DEAD_LETTERS: Final = Counter("gateline_dead_letters", "Stream entries that Postgres refused.", ["stream"])
 ALERTS: Final = Counter("gateline_alerts", "What a person has to look at.", ["alert"])
 STREAM_ENTRIES: Final = Gauge(

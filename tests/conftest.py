@@ -130,6 +130,7 @@ def environment(redis_url: str, database_url: str, tmp_path: Path) -> dict[str, 
         "GATELINE_GATEWAY_SECRETS": key(),
         "GATELINE_GATEWAY_URL": "http://127.0.0.1:9",
         "GATELINE_DEMO_LOGIN": "1",
+        "GATELINE_GUEST_LOGIN": "1",
         "GATELINE_LOG_LEVEL": "error",
     }
 

@@ -48,6 +48,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     gateway_secrets: tuple[bytes, ...]
     gateway_url: str
     demo_login: bool
+    guest_login: bool
     stream_entries_max: int
     redis_memory_mb_max: int
     postgres_pool: int

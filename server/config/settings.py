@@ -165,6 +165,14 @@ SERVER_SETTINGS: tuple[Setting, ...] = (
         "1: POST /auth/demo/login hands a buyer's token to anyone; never in production",
     ),
     Setting(
+        "GATELINE_GUEST_LOGIN",
+        "guest_login",
+        "0",
+        flag,
+        "0 or 1",
+        "1: POST /auth/guest/login makes a new buyer of whoever asks; their tickets live on their device, for 400 days",
+    ),
+    Setting(
         "GATELINE_STREAM_ENTRIES_MAX",
         "stream_entries_max",
         "5000000",

@@ -15,7 +15,6 @@ import msgspec
 
 SEPARATOR: Final = "\t"  # between the parts of a line; no code, id or label may contain a control character
 WHERE_SEPARATOR: Final = "\x1f"  # between venue and terminal
-_UNIX_MS_LIMIT: Final = 253_402_300_800_000  # the year 10000, where `datetime` ends
 FUNCTION_SEPARATOR: Final = "\x1e"  # between the functions of `terms`
 
 
@@ -152,60 +151,6 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def entitlements(self) -> tuple[EntitlementLeft, ...]:
         """The ticket's functions with what was left right after this decision."""
         return _unpacked(self.terms, self.remaining)
-
-
-class RedemptionEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A recorded verdict as the flusher writes it: what was decided, and the context of the scan."""
-
-    stream_id: str
-    verdict: Verdict
-    ticket_code: str
-    function_code: str
-    ticket_status: str
-    remaining: str
-    first: str
-    decided_ms: int
-    jti: str
-    scan_id: str
-    at_ms: int
-    operator: str
-    venue_code: str
-    terminal_device_id: str
-
-    @classmethod
-    def parse(cls, stream_id: str, line: str) -> RedemptionEvent:
-        """Read a stream entry's `d`: the verdict's parts without id and terms, then the scan's context.
-
-        Raises ValueError for what the script never wrote.
-        """
-        parts = line.split(SEPARATOR)
-        verdict, code, function, status, remaining, first, decided, jti, scan_id, at_ms, operator, where = (
-            parts
-        )
-        venue, terminal = where.split(WHERE_SEPARATOR)
-        return cls(
-            stream_id=stream_id,
-            verdict=Verdict(int(verdict)),
-            ticket_code=code,
-            function_code=function,
-            ticket_status=status,
-            remaining=remaining,
-            first=first,
-            decided_ms=_unix_ms(decided),
-            jti=jti,
-            scan_id=scan_id,
-            at_ms=_unix_ms(at_ms),
-            operator=operator,
-            venue_code=venue,
-            terminal_device_id=terminal,
-        )
-
-
-def _unix_ms(text: str) -> int:
-    unix_ms = int(text)
-    if not 0 <= unix_ms < _UNIX_MS_LIMIT:
-        raise ValueError("not a time of the calendar")
-    return unix_ms
 
 
 def pack_terms(functions: list[tuple[str, str, int]]) -> str:

@@ -29,7 +29,7 @@ async def check_record(db: Database, money: Tally, progress: Progress) -> list[T
         await _check_caps(db),
         *await _check_orders(db, progress),
         *await _check_tickets(db, progress),
-        await _check_scans(db, progress),
+        *await _check_verdicts(db, progress),
         await _check_dead_letters(db),
     ]
 
@@ -133,7 +133,8 @@ async def _look_at_tickets(
         )
 
 
-async def _check_scans(db: Database, progress: Progress) -> Tally:
+async def _check_verdicts(db: Database, progress: Progress) -> list[Tally]:
+    tickets = Tally("4-event-has-ticket", "Every verdict of the record is on a ticket of the record")
     scans = Tally(
         "5-scan-once", "One scan_id has one verdict on its ticket, for the day that it is remembered"
     )
@@ -141,15 +142,17 @@ async def _check_scans(db: Database, progress: Progress) -> Tally:
         times = await check.event_times(connection)
     start, last = times or (None, None)
     while start is not None and last is not None and start <= last:
+        end = start + _WINDOW
         async with db.connection() as connection:
-            found = await check.repeated_scans(
-                connection, start, start + _WINDOW, _REPLAY, CHECK_EXAMPLES_MAX
-            )
+            found = await check.repeated_scans(connection, start, end, _REPLAY, CHECK_EXAMPLES_MAX)
+            orphans, examples = await check.orphans(connection, start, end, CHECK_EXAMPLES_MAX)
+        tickets.looked(found.events)
+        tickets.breach(*examples, number=orphans)
         scans.looked(found.events)
         scans.breach(*found.examples, number=found.repeats)
         progress("verdicts", found.events)
-        start += _WINDOW
-    return scans
+        start = end
+    return [tickets, scans]
 
 
 async def _check_money(db: Database, money: Tally) -> None:

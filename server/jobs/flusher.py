@@ -8,6 +8,7 @@ cursor's row lock is the leadership: any number of processes may run this.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -16,29 +17,48 @@ import msgspec
 import structlog
 
 from server.domain.orders import NewOrder, Order
-from server.domain.redemption import RedemptionEvent
 from server.flows.settle import settle_free
 from server.hot import keys
 from server.hot.stock import read_order
 from server.hot.stream import ORIGIN, Entry, Streams
-from server.limits import FLUSH_BATCH_MAX, FLUSH_LINGER_S, FLUSH_WAIT_S, GUARD_POLL_S
-from server.store import orders, outbox, redemptions
+from server.limits import (
+    FLUSH_BATCH_MAX,
+    FLUSH_BUSY_ENTRIES_MIN,
+    FLUSH_BUSY_LINGER_S,
+    FLUSH_LINGER_S,
+    FLUSH_WAIT_S,
+    GUARD_POLL_S,
+)
+from server.store import event_rows, orders, outbox, redemptions
 from server.store.locks import join_unless_loading
 from server.store.outbox import Kind, Message
 from server.store.pool import Connection, Database
-from server.store.redemptions import EntitlementMissing
-from server.telemetry import DEAD_LETTERS, FLUSHED, alert
+from server.store.redemptions import NotInRecord
+from server.telemetry import DEAD_LETTERS, FLUSH_SECONDS, FLUSHED, alert
 
 _log: Final = structlog.get_logger(__name__)
 # What says "this entry can never be written", in contrast to "Postgres cannot be asked now".
 _REFUSED: Final = (
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.DataError,
-    EntitlementMissing,
+    NotInRecord,
     ValueError,
     RecursionError,  # JSON nested without end
     msgspec.DecodeError,
 )
+
+
+class _Stages:
+    """Tells the metrics how long each stage of a round took: from the end of the one before."""
+
+    def __init__(self, stream: str) -> None:
+        self._stream = stream
+        self._at = time.perf_counter()
+
+    def end(self, stage: str) -> None:
+        now = time.perf_counter()
+        FLUSH_SECONDS.labels(self._stream, stage).observe(now - self._at)
+        self._at = now
 
 
 class Flusher:
@@ -48,6 +68,7 @@ class Flusher:
         self._db = db
         self._streams = streams
         self._last: dict[str, str] = {}
+        self._written: dict[str, int] = {}  # entries of the last step
 
     async def follow(self, names: Sequence[str]) -> None:
         """Make sure that these streams have cursors."""
@@ -55,11 +76,18 @@ class Flusher:
             await redemptions.create_cursors(connection, names)
 
     async def step(self, stream: str) -> None:
-        """One round: wait for entries, give them a moment to gather, write them."""
-        if await self._streams.wait(stream, self._last.get(stream, ORIGIN), FLUSH_WAIT_S):
-            await asyncio.sleep(FLUSH_LINGER_S)
-            if await self.flush(stream) == 0:
-                await asyncio.sleep(GUARD_POLL_S)  # another process has the stream, or Redis is being loaded
+        """One round: wait for entries, give them a moment to gather, write them. No pause while more are waiting."""
+        before = self._written.pop(stream, 0)
+        if before < FLUSH_BATCH_MAX:
+            if not await self._streams.wait(stream, self._last.get(stream, ORIGIN), FLUSH_WAIT_S):
+                return
+            busy = (
+                before >= FLUSH_BUSY_ENTRIES_MIN and stream != keys.ORDERS_STREAM
+            )  # an order has a buyer who waits
+            await asyncio.sleep(FLUSH_BUSY_LINGER_S if busy else FLUSH_LINGER_S)
+        self._written[stream] = await self.flush(stream)
+        if self._written[stream] == 0:
+            await asyncio.sleep(GUARD_POLL_S)  # another process has the stream, or Redis is being loaded
 
     async def flush(self, stream: str, *, loading: bool = False) -> int:
         """Write one batch; how many entries. 0 also while another flusher has the stream or Redis is being loaded.
@@ -72,12 +100,17 @@ class Flusher:
             cursor = await redemptions.try_lock_cursor(connection, stream)
             if cursor is None:
                 return 0
+            stages = _Stages(stream)
             entries = await self._streams.read(stream, cursor, FLUSH_BATCH_MAX)
+            stages.end("read")
             written = entries[-1].id if entries else cursor
             if entries:
-                await self._write(connection, stream, entries)
+                await _write(connection, stream, entries, stages)
                 await redemptions.move_cursor(connection, stream, written)
+                stages.end("write")
+        stages.end("commit")
         await self._streams.trim(stream, written)
+        stages.end("trim")
         self._last[stream] = written
         FLUSHED.labels(stream).inc(len(entries))
         return len(entries)
@@ -88,26 +121,26 @@ class Flusher:
             while await self.flush(stream, loading=loading):
                 pass
 
-    async def _write(self, connection: Connection, stream: str, entries: Sequence[Entry]) -> None:
-        try:
-            async with connection.transaction():
-                await _write_entries(connection, stream, entries)
-        except _REFUSED:
-            # Somewhere in the batch: one by one, so that only what is refused is set aside.
-            for entry in entries:
-                try:
-                    async with connection.transaction():
-                        await _write_entries(connection, stream, [entry])
-                except _REFUSED as fault:
-                    await _set_aside(connection, stream, entry, fault)
 
-
-async def _write_entries(connection: Connection, stream: str, entries: Sequence[Entry]) -> None:
-    if stream == keys.ORDERS_STREAM:
-        await _write_orders(connection, [read_order(entry.body or "") for entry in entries])
-    else:
-        events = [RedemptionEvent.parse(entry.id, entry.body or "") for entry in entries]
-        await redemptions.insert(connection, keys.shard_of_stream(stream), events)
+async def _write(connection: Connection, stream: str, entries: Sequence[Entry], stages: _Stages) -> None:
+    """Write entries in order; of a batch that is refused the halves, so that only what is refused is set aside."""
+    try:
+        async with connection.transaction():
+            if stream == keys.ORDERS_STREAM:
+                new = [read_order(entry.body or "") for entry in entries]
+                stages.end("parse")
+                await _write_orders(connection, new)
+            else:
+                events = event_rows.read(keys.shard_of_stream(stream), entries)
+                stages.end("parse")
+                await redemptions.insert(connection, events)
+    except _REFUSED as fault:
+        half = len(entries) // 2
+        if half == 0:
+            await _set_aside(connection, stream, entries[0], fault)
+            return
+        await _write(connection, stream, entries[:half], stages)
+        await _write(connection, stream, entries[half:], stages)
 
 
 async def _write_orders(connection: Connection, new: Sequence[NewOrder]) -> None:

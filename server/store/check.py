@@ -149,6 +149,14 @@ async def repeated_scans(
     return RepeatedScans(*row.values())
 
 
+async def orphans(
+    connection: Connection, start: datetime, end: datetime, examples: int
+) -> tuple[int, list[str]]:
+    """How many verdicts of [start, end) are on tickets that are not recorded, and some of them."""
+    row: Any = await connection.fetchrow(_Q["events_of_no_ticket"], start, end, examples)
+    return row["events"], row["examples"]
+
+
 async def money_columns(connection: Connection) -> list[tuple[str, str, str]]:
     """(table, column, type) of every column that holds money."""
     return [tuple(row.values()) for row in await connection.fetch(_Q["money_columns"])]

@@ -2,64 +2,47 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import io
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
-from server.domain.redemption import RedemptionEvent, Verdict
+from server.domain.redemption import SEPARATOR
+from server.store import event_rows
+from server.store.event_rows import EventRows
 from server.store.pool import Connection
 from server.store.queries import load
 
 _Q: Final = load("redemptions")
 
 
-class EntitlementMissing(Exception):
-    """A success names a (ticket, function) that the record does not have; the message names it."""
+class NotInRecord(Exception):
+    """A verdict names a ticket, or a function of it, that the record does not have."""
 
 
-async def insert(connection: Connection, shard: int, events: Sequence[RedemptionEvent]) -> None:
+async def insert(connection: Connection, events: EventRows) -> None:
     """Write events, spend what they spent, and mark tickets that have nothing left.
 
-    Raises asyncpg.IntegrityConstraintViolationError when the record contradicts an event (unknown ticket, more uses
-    than there were, one QR twice), EntitlementMissing when a success has no entitlement to spend.
+    Raises asyncpg.IntegrityConstraintViolationError when the record contradicts an event (more uses than there were,
+    one QR twice), asyncpg.DataError for what it cannot hold, NotInRecord.
     """
-    await connection.execute(
-        _Q["insert_events"],
-        [f"{shard:02d}-{event.stream_id}" for event in events],
-        [event.ticket_code for event in events],
-        [event.function_code for event in events],
-        ["success" if event.verdict is Verdict.SUCCESS else "reject" for event in events],
-        [None if event.verdict is Verdict.SUCCESS else event.verdict.name for event in events],
-        [event.ticket_status for event in events],
-        [event.remaining for event in events],
-        [event.first for event in events],
-        [event.jti for event in events],
-        [event.scan_id for event in events],
-        [event.operator for event in events],
-        [event.venue_code or None for event in events],
-        [event.terminal_device_id or None for event in events],
-        [datetime.fromtimestamp(event.at_ms / 1000, UTC) for event in events],
-        [datetime.fromtimestamp(event.decided_ms / 1000, UTC) for event in events],
-    )
-    spent = Counter(
-        (event.ticket_code, event.function_code) for event in events if event.verdict is Verdict.SUCCESS
-    )
-    if not spent:
-        return
+    rows = io.BytesIO(events.rows.encode())
+    await connection.copy_to_table("redemption_events", source=rows, columns=event_rows.COLUMNS)
     # Sorted, so that two transactions that spend the same tickets lock them in the same order.
-    keys = sorted(spent)
-    found = await connection.fetch(
-        _Q["spend_entitlements"],
-        [code for code, _ in keys],
-        [function for _, function in keys],
-        [spent[key] for key in keys],
+    spent = sorted(events.spent)
+    refused = events.refused.difference(code for code, _ in spent)
+    found: Any = await connection.fetchrow(
+        _Q["spend"],
+        SEPARATOR.join([code for code, _ in spent]),
+        SEPARATOR.join([function for _, function in spent]),
+        SEPARATOR.join([str(events.spent[each]) for each in spent]),
+        SEPARATOR.join(refused),
     )
-    if len(found) != len(keys):
-        raise EntitlementMissing(
-            f"{len(keys) - len(found)} of {len(keys)} entitlements are not in the record"
-        )
-    await connection.execute(_Q["mark_redeemed"], sorted({code for code, _ in keys}))
+    missing = len(spent) - found["entitlements"], len(refused) - found["tickets"]
+    if any(missing):
+        raise NotInRecord(f"{missing[0]} entitlements and {missing[1]} tickets are not in the record")
+    if found["used_up"]:
+        await connection.execute(_Q["mark_redeemed"], found["used_up"])
 
 
 async def verdicts_page(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from ipaddress import ip_address
+from secrets import token_hex
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -15,6 +16,8 @@ from server.domain.orders import Order, WantedLine
 from server.domain.payments import ClientContext, Gateway, Payer
 from server.flows.checkout import Offer
 from server.limits import (
+    GUEST_ID_BYTES,
+    GUEST_TOKEN_S,
     IDEMPOTENCY_KEY_CHARS_MAX,
     ORDER_LINES_MAX,
     ORDER_UNITS_MAX,
@@ -62,6 +65,7 @@ class ClientAnswer(msgspec.Struct, frozen=True):
     """What this installation offers to buyers."""
 
     demo_login: bool
+    guest_login: bool
     gateways: list[Literal["hosted", "wechat"]]
     wechat_appid: str | None
 
@@ -173,7 +177,8 @@ async def client(request: web.Request, caller: None, body: None) -> ClientAnswer
     gateways: list[Literal["hosted", "wechat"]] = ["wechat"] if config.wechat else []
     if config.gateway_url:
         gateways.append("hosted")
-    return ClientAnswer(config.demo_login, gateways, (config.wechat and config.wechat.appid) or None)
+    appid = (config.wechat and config.wechat.appid) or None
+    return ClientAnswer(config.demo_login, config.guest_login, gateways, appid)
 
 
 async def demo_login(request: web.Request, caller: None, body: DemoLogin) -> BuyerToken:
@@ -182,6 +187,13 @@ async def demo_login(request: web.Request, caller: None, body: DemoLogin) -> Buy
     buyer_id = f"demo:{body.buyer}"
     token = request.app[appkeys.TOKENS].issue(Audience.BUYER, buyer_id, seconds=seconds)
     return BuyerToken(token, buyer_id, seconds)
+
+
+async def guest_login(request: web.Request, caller: None, body: None) -> BuyerToken:
+    """A buyer who was never there before, known by this token alone: exists only where GATELINE_GUEST_LOGIN says so."""
+    buyer_id = f"guest:{token_hex(GUEST_ID_BYTES)}"
+    token = request.app[appkeys.TOKENS].issue(Audience.BUYER, buyer_id, seconds=GUEST_TOKEN_S)
+    return BuyerToken(token, buyer_id, GUEST_TOKEN_S)
 
 
 async def create_order(request: web.Request, caller: Caller, body: OrderRequest) -> OfferAnswer:

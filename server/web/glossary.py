@@ -63,6 +63,7 @@ WORDS: Final[dict[str, Word]] = {
     "quantity": Word("Uses that one unit of the product gives.", 2),
     # --- logging in
     "demo_login": Word("Whether anyone gets a token by a name: only in a demo.", False),
+    "guest_login": Word("Whether anyone may buy as a guest, known by their device alone.", True),
     "gateways": Word("Who can take the money; the first one does when an order names none.", ["wechat", "hosted"]),
     "wechat_appid": Word("Of the official account: logs in from the WeChat browser; null: there is none.", "wx1"),
     "buyer": Word("Any name: the same name is the same buyer.", "demo"),

@@ -23,6 +23,7 @@ _TYPES: Final = {
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+_WORKER: Final = "gate/worker.js"
 HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
@@ -41,17 +42,32 @@ class _File(msgspec.Struct, frozen=True):
     kind: str
 
 
-def _read(path: Path) -> _File:
-    body = path.read_bytes()
+def _file(body: bytes, kind: str) -> _File:
     tag = hashlib.sha256(body).hexdigest()[:16]
-    return _File(body, gzip.compress(body, 9, mtime=0), f'"{tag}"', _TYPES[path.suffix])
+    return _File(body, gzip.compress(body, 9, mtime=0), f'"{tag}"', kind)
 
 
-_FILES: Final = {
-    path.relative_to(_DIR).as_posix(): _read(path)
-    for path in sorted(_DIR.rglob("*"))
-    if path.suffix in _TYPES and not path.name.startswith("docs.")
-}
+def _read_all() -> dict[str, _File]:
+    files = {
+        path.relative_to(_DIR).as_posix(): _file(path.read_bytes(), _TYPES[path.suffix])
+        for path in sorted(_DIR.rglob("*"))
+        if path.suffix in _TYPES and not path.name.startswith("docs.")
+    }
+    return {**files, _WORKER: _worker(files)}
+
+
+def _worker(files: dict[str, _File]) -> _File:
+    """The gate's service worker, told what it is to keep: the gate's page and all that it is made of."""
+    kept = {"/gate": files["gate.html"].tag.strip('"')}
+    for name, file in files.items():
+        shared = "/" not in name and not name.endswith(".html")
+        if name != _WORKER and (shared or name.startswith("gate/")):
+            kept[f"/static/{name}"] = file.tag.strip('"')
+    told = b"const KEPT = " + msgspec.json.encode(kept) + b";\n"
+    return _file(told + files[_WORKER].body, files[_WORKER].kind)
+
+
+_FILES: Final = _read_all()
 
 
 async def buyer_page(request: web.Request, caller: None, body: None) -> web.Response:
@@ -80,6 +96,8 @@ def _answer(request: web.Request, name: str) -> web.Response:
         raise Refusal(ErrorCode.NOT_FOUND)
     headers = {**HEADERS, hdrs.CONTENT_TYPE: file.kind, hdrs.CACHE_CONTROL: "no-cache", hdrs.ETAG: file.tag}
     headers[hdrs.VARY] = hdrs.ACCEPT_ENCODING
+    if name == _WORKER:
+        headers["Service-Worker-Allowed"] = "/gate"  # it lies beside the page that it is for
     if request.headers.get(hdrs.IF_NONE_MATCH) == file.tag:
         return web.Response(status=304, headers=headers)
     if "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, ""):

@@ -47,6 +47,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     status: int = 200
     errors: tuple[E, ...] = ()
     demo_only: bool = False
+    guest_only: bool = False  # exists only where guests may buy
     wechat_only: bool = False  # exists only where there is a merchant at WeChat Pay
 
 
@@ -68,6 +69,9 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         method="POST", path="/auth/demo/login", handler=buyer.demo_login, body=buyer.DemoLogin, body_required=False,
         answer=buyer.BuyerToken, demo_only=True,
+    ),
+    Route(
+        method="POST", path="/auth/guest/login", handler=buyer.guest_login, answer=buyer.BuyerToken, guest_only=True,
     ),
     Route(
         method="POST", path="/auth/wechat/login", handler=wechat.wechat_login, body=wechat.WeChatLogin,

@@ -153,6 +153,16 @@ SELECT (SELECT count(*) FROM looked WHERE decided_at >= $1) AS events,
        ARRAY(SELECT ticket_code || ' scan ' || scan_id || ': ' || earlier_id || ' and ' || event_id
              FROM repeated ORDER BY decided_at LIMIT $4) AS examples;
 
+-- name: events_of_no_ticket
+-- Verdicts decided from $1 to before $2 on tickets that are not recorded: how many, and at most $3 of them.
+WITH orphans AS (
+    SELECT event_id, ticket_code FROM redemption_events
+    WHERE decided_at >= $1 AND decided_at < $2
+      AND NOT EXISTS (SELECT FROM tickets WHERE code = redemption_events.ticket_code)
+)
+SELECT (SELECT count(*) FROM orphans) AS events,
+       ARRAY(SELECT event_id || ' on ticket ' || ticket_code FROM orphans LIMIT $3) AS examples;
+
 -- name: money_columns
 -- Every column that holds money, with its type.
 SELECT table_name::text, column_name::text, data_type::text

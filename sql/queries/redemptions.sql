@@ -1,18 +1,16 @@
--- name: insert_events
--- Arrays, in the order of the table's columns.
-INSERT INTO redemption_events (event_id, ticket_code, function_code, result, reason, ticket_status, remaining,
-                               first_event, jti, scan_id, operator, venue_code, terminal_device_id, scanned_at,
-                               decided_at)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-                     $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::timestamptz[],
-                     $15::timestamptz[]);
-
--- name: spend_entitlements
--- Arrays: $1 ticket, $2 function, $3 uses spent. Returns one row per entitlement that was found.
-UPDATE entitlements SET remaining_uses = remaining_uses - spent.uses
-FROM unnest($1::text[], $2::text[], $3::integer[]) AS spent (ticket_code, function_code, uses)
-WHERE entitlements.ticket_code = spent.ticket_code AND entitlements.function_code = spent.function_code
-RETURNING entitlements.ticket_code;
+-- name: spend
+-- Texts with tabs between: $1 tickets and $2 functions that were used, $3 how often each; $4 tickets of refusals. How
+-- many of the entitlements and of the refused tickets are in the record, and on which tickets a function is used up.
+WITH spent AS (
+    UPDATE entitlements SET remaining_uses = remaining_uses - used.uses
+    FROM unnest(string_to_array($1, E'\t'), string_to_array($2, E'\t'), string_to_array($3, E'\t')::integer[])
+         AS used (ticket_code, function_code, uses)
+    WHERE entitlements.ticket_code = used.ticket_code AND entitlements.function_code = used.function_code
+    RETURNING entitlements.ticket_code, remaining_uses
+)
+SELECT (SELECT count(*) FROM spent) AS entitlements,
+       (SELECT count(*) FROM tickets WHERE code = ANY (string_to_array($4, E'\t'))) AS tickets,
+       ARRAY(SELECT DISTINCT ticket_code FROM spent WHERE remaining_uses = 0 ORDER BY ticket_code) AS used_up;
 
 -- name: mark_redeemed
 -- $1 ticket codes: those without any use left are REDEEMED.

@@ -265,6 +265,11 @@ async def _(scene: Scene) -> None:
     await scene.pass_over(keys.redemptions(keys.shard_of(scene.places.used, SHARDS)))
 
 
+@breach("a verdict on a ticket that there is not", _4_event_has_ticket=1)
+async def _(scene: Scene) -> None:
+    await scene.copy_event("reject", scan_id="ghost", ticket_code="ZZZZZZZZZZZZZZZZ")
+
+
 @breach("one QR passed twice", _5_qr_once=1, _3_uses=1)
 async def _(scene: Scene) -> None:
     await scene.pg.execute("DROP INDEX redemption_events_spent_once")

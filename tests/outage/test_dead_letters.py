@@ -37,6 +37,7 @@ async def test_garbage_in_the_redemptions_goes_to_the_dead_letters_and_the_rest_
         {"d": "garbage"},
         {"other": "field"},
         {"d": event()},  # a ticket that the record does not have
+        {"d": event(verdict="7")},  # the same, refused
         {"d": event(code=code, function="boat")},  # a function that the ticket does not have
         {"d": event(code=code, verdict="99")},
         {"d": event(code=code, verdict="zero")},

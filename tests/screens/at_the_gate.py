@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from playwright.async_api import Locator, Page, Route, expect
+from playwright.async_api import CDPSession, Locator, Page, Route, expect
 
 from server.domain import qr
 from server.domain.catalog import Role
@@ -38,6 +39,7 @@ class Gate:
         self.window = window
         self.page: Page = window.page
         self._buttons = BUTTONS[lang]
+        self._keyboard: CDPSession | None = None
         self.word: Locator = self.page.locator(".verdict-word")
         self.banner: Locator = self.page.locator(".banner")
         self.late: Locator = self.page.locator(".late")
@@ -48,26 +50,25 @@ class Gate:
         await self.page.locator("#password").fill(password)
         await self.page.get_by_role("button", name=self._buttons["log_in"]).click()
 
-    async def present(self, text: str) -> None:
-        """A hand scanner reads a code: it types fast, then Enter."""
-        await self.page.keyboard.type(text)
-        await self.page.keyboard.press("Enter")
+    async def present(self, text: str, *, gap_ms: int = 5, end: str = "Enter") -> None:
+        """A hand scanner reads a code: it types at an even pace, then Enter.
 
-    async def burst(self, text: str, *, gap_ms: int = 5, end: str = "Enter") -> None:
-        """The same with a scanner's even pace, whatever else this machine does: the keys carry their own times."""
-        session = await self.window.context.new_cdp_session(self.page)
+        However slow this machine is: the keys carry their own times, and are sent without waiting for each other.
+        """
+        if self._keyboard is None:
+            self._keyboard = await self.window.context.new_cdp_session(self.page)
         at = time.time()
+        sent = []
         for key in [*text, end]:
             at += gap_ms / 1000
             typed = {
                 "text": {"Enter": "\r", "Tab": ""}.get(key, key),
                 "windowsVirtualKeyCode": _CODES.get(key, 0),
             }
-            await session.send(
-                "Input.dispatchKeyEvent", {"type": "keyDown", "key": key, "timestamp": at, **typed}
-            )
-            await session.send("Input.dispatchKeyEvent", {"type": "keyUp", "key": key, "timestamp": at})
-        await session.detach()
+            for kind, more in (("keyDown", typed), ("keyUp", {})):
+                event = {"type": kind, "key": key, "timestamp": at, **more}
+                sent.append(self._keyboard.send("Input.dispatchKeyEvent", event))
+        await asyncio.gather(*sent)
 
     async def watch_faces(self) -> Callable[[], Awaitable[list[str]]]:
         """From now on, notes the kind of every face that covers the screen; gives what reads the notes."""
@@ -155,6 +156,11 @@ class Line:
         self.sent: list[dict[str, Any]] = []
         self.lose_answers = 0
         self.cut = False
+
+    async def mend(self, page: Page) -> None:
+        """It is whole again, and the device notices so: else it would be up to 10 s before it tries."""
+        self.cut, self.lose_answers = False, 0
+        await page.evaluate("() => { window.dispatchEvent(new Event('online')); }")
 
     async def __call__(self, route: Route) -> None:
         """One request of the gate."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import re
@@ -44,6 +45,9 @@ window.wx = {miniProgram: {
 INSIDE = "window.__wxjs_environment = 'miniprogram';"
 
 
+PATIENCE_S = 15
+
+
 class Buyer:
     """What a person does on the page."""
 
@@ -55,6 +59,10 @@ class Buyer:
     def button(self, name: str | re.Pattern[str]) -> Locator:
         """A button or a link that looks like one, by its words."""
         return self.page.get_by_role("button", name=name).or_(self.page.get_by_role("link", name=name)).first
+
+    async def tab(self, name: str) -> None:
+        """Goes there by the bar at the bottom, whatever else on the page leads there too."""
+        await self.page.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()
 
     @property
     def title(self) -> Locator:
@@ -73,9 +81,14 @@ class Buyer:
         await self.page.wait_for_url(re.compile(r"#/order/"))
         return self.page.url.rpartition("/")[2]
 
-    async def is_paid(self) -> None:
-        """The page says so, by itself."""
-        await expect(self.title).to_have_text(re.compile("Paid|付款成功"), timeout=15_000)
+    async def is_paid(self, *, by_itself: bool = False) -> None:
+        """The page says so. Unless by itself, it is told that the network is back: it looks at once, and not in 3 s."""
+        paid = re.compile("Paid|付款成功")
+        async with asyncio.timeout(PATIENCE_S):
+            while not by_itself and not paid.search(await self.title.text_content() or ""):
+                await self.page.evaluate("() => { window.dispatchEvent(new Event('online')); }")
+                await asyncio.sleep(0.1)
+        await expect(self.title).to_have_text(paid)
 
 
 class Dialog:
@@ -93,6 +106,13 @@ class Dialog:
     async def attach(self, window: Window) -> None:
         """From now on the page's WeChat is this one."""
         await window.page.expose_function("heardByWeChat", self._hear)
+
+    async def hears(self, count: int = 1) -> list[tuple[str, Any]]:
+        """What was asked of it, once that is so much."""
+        async with asyncio.timeout(PATIENCE_S):
+            while len(self.heard) < count:
+                await asyncio.sleep(0.02)
+        return self.heard
 
     async def _hear(self, name: str, payload: Any) -> dict[str, str] | None:
         self.heard.append((name, payload))
@@ -142,14 +162,17 @@ async def at_the_shop(
     dialog: Dialog | None = None,
     scripts: str = "",
     path: str = "/",
+    clock: bool = False,
     **options: Any,
 ) -> Buyer:
-    """A buyer in front of the shop, on a device whose WeChat, if any, is `dialog`."""
+    """A buyer in front of the shop, on a device whose WeChat, if any, is `dialog`; `clock`: which a test puts on."""
     window: Window = await open_window(None, **options)
     if dialog is not None:
         await dialog.attach(window)
     if scripts:
         await window.page.add_init_script(scripts)
+    if clock:
+        await window.page.clock.install()
     await window.go(path)
     return Buyer(window, road)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from aiohttp import web
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from server import config as configuration
 from server.config import Config, WeChatAccount
@@ -18,6 +19,7 @@ from server.dev.gateway import Gateway
 from server.dev.serving import serving
 from server.dev.wechat import WeChat
 from server.dev.wechat_keys import WeChatKeys
+from server.web import pages
 from tests.conftest import Serve
 from tests.road import Road
 from tests.screens.buying import Dialog
@@ -37,6 +39,10 @@ FLAGS = [
 ]
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 800}
+# However slow the machine: who waits for something waits for it, and a test that fails says what was missing.
+PATIENCE_MS = 15_000
+expect.set_options(timeout=PATIENCE_MS)
+DEVICES = [(phone, lang) for phone in (True, False) for lang in ("zh", "en")]
 OpenWindow = Callable[..., Awaitable[Window]]
 
 
@@ -54,15 +60,15 @@ async def browser() -> AsyncIterator[Browser]:
         await running.close()
 
 
-@pytest.fixture
-async def open_window(browser: Browser, road: Road) -> AsyncIterator[OpenWindow]:
+@asynccontextmanager
+async def windows(browser: Browser, origin: str) -> AsyncIterator[OpenWindow]:
     """Opens windows of devices of their own: `await open_window("/gate", phone=True, lang="en")`; None: an empty one.
 
-    A window fails the test at its end when its console had an error that was not expected, or when it asked another
-    origin for anything.
+    Fails at the end when the console of one had an error that was not expected, or when it asked another origin for
+    anything.
     """
     async with AsyncExitStack() as stack:
-        windows: list[Window] = []
+        opened: list[Window] = []
 
         async def start(
             path: str | None,
@@ -78,22 +84,42 @@ async def open_window(browser: Browser, road: Road) -> AsyncIterator[OpenWindow]
                 has_touch=phone,
                 is_mobile=phone,
                 locale="zh-CN" if lang == "zh" else "en-GB",
-                timezone_id="Asia/Shanghai",
                 user_agent=agent,
-                **options,
+                # A test's hand on the line does not reach what a worker asks for.
+                **{"timezone_id": "Asia/Shanghai", "service_workers": "block", **options},
             )
             stack.push_async_callback(context.close)
-            context.set_default_timeout(8_000)
+            context.set_default_timeout(PATIENCE_MS)
             page: Page = await context.new_page()
-            window = Window(page, context, road.url.rstrip("/"), PICTURES)
-            windows.append(window)
+            window = Window(page, context, origin, PICTURES)
+            opened.append(window)
             if path is not None:
                 await window.go(path)
             return window
 
         yield start
-        for window in windows:
+        for window in opened:
             window.judge()
+
+
+@pytest.fixture
+async def open_window(browser: Browser, road: Road) -> AsyncIterator[OpenWindow]:
+    """Opens windows in front of this test's server; see `windows`."""
+    async with windows(browser, road.url.rstrip("/")) as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+async def shelf() -> AsyncIterator[str]:
+    """The address of the pages' files with no server behind them: for tests of single modules."""
+    app = web.Application()
+
+    async def report(request: web.Request) -> web.Response:
+        return await pages.report_page(request, None, None)
+
+    app.add_routes([web.get("/report", report), web.get("/static/{file:.+}", pages.static_file)])
+    async with serving(app) as url:
+        yield url
 
 
 @pytest.fixture

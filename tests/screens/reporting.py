@@ -113,11 +113,14 @@ async def log_in(window: Window, username: str = "amy") -> None:
 
 
 async def open_report(
-    open_window: OpenWindow, road: Road, query: str = "?window=day", **options: Any
+    open_window: OpenWindow, road: Road, query: str = "?window=day", *, clock: bool = False, **options: Any
 ) -> Window:
-    """The report of an analyst who has logged in, with its figures."""
+    """The report of an analyst who has logged in, with its figures; `clock`: its clock is one that a test puts on."""
     await road.staff("amy", Role.ANALYST)
-    window = await open_window(f"/report{query}", **{"phone": False, **options})
+    window = await open_window(None, **{"phone": False, **options})
+    if clock:
+        await window.page.clock.install()
+    await window.go(f"/report{query}")
     await log_in(window)
     await shown(window.page)
     return window

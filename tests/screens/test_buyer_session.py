@@ -122,9 +122,12 @@ async def test_a_code_that_this_device_did_not_send_for_logs_nobody_in(
     await expect(buyer.page.get_by_role("heading", name="Logging in by WeChat did not work")).to_be_visible()
     await buyer.window.picture("buyer-login-failed-phone-en", whole=False)
     assert await kept(buyer.window, "buyer.token") is None
-    await buyer.page.get_by_role("link", name="Orders").click()
-    await expect(buyer.page.get_by_role("heading", name="Logging in by WeChat did not work")).to_be_visible()
-    await buyer.page.get_by_role("link", name="My tickets").click()
+    for tab, title in (("Orders", "My orders"), ("My tickets", "My tickets")):
+        await buyer.tab(tab)
+        await expect(buyer.title).to_have_text(title)
+        await expect(
+            buyer.page.get_by_role("heading", name="Logging in by WeChat did not work")
+        ).to_be_visible()
     assert len(page.asked) == 1  # and not in a circle
 
     page.state = None
@@ -152,9 +155,8 @@ async def test_a_spent_code_is_told_and_a_new_one_is_got_by_a_button(
     await buyer.window.go(f"/?code={spent}&{GOOD_SHELL}#/tickets")
     await expect(buyer.page.get_by_role("heading", name="Logging in by WeChat did not work")).to_be_visible()
     await buyer.page.get_by_role("button", name="Log in again").click()
-    await buyer.page.wait_for_timeout(200)
 
-    assert dialog.heard == [("reLaunch", "/pages/web/web?to=%23%2Ftickets")]
+    assert await dialog.hears() == [("reLaunch", "/pages/web/web?to=%23%2Ftickets")]
     assert page.asked == []
 
 
@@ -192,7 +194,7 @@ async def test_in_a_demo_a_token_that_ran_out_is_renewed_without_a_word_and_the_
     buyer.window.expected = REFUSED
     await expect(buyer.page.get_by_text("No tickets yet")).to_be_visible()
     before = await kept(buyer.window, "buyer.token")
-    await buyer.page.get_by_role("link", name="Buy", exact=True).click()
+    await buyer.tab("Buy")
     await buyer.choose()
     await run_out(buyer.window, road)
     await buyer.order(0)
@@ -211,7 +213,7 @@ async def test_in_wechat_an_expired_session_is_told_and_what_was_chosen_survives
     page = Authorisation(dialog)
     buyer = await page.open(open_window, "/#/tickets")
     await expect(buyer.page.get_by_text("No tickets yet")).to_be_visible()
-    await buyer.page.get_by_role("link", name="Buy", exact=True).click()
+    await buyer.tab("Buy")
     await buyer.choose(2)
     await run_out(buyer.window, road)
     await buyer.page.locator(".basket button").click()
@@ -245,10 +247,9 @@ async def test_at_the_gate_an_expired_session_in_the_shell_leads_back_to_the_sam
     await buyer.page.reload()
     await expect(buyer.page.get_by_role("heading", name="Your session is over")).to_be_visible()
     await buyer.page.get_by_role("button", name="Log in again").click()
-    await buyer.page.wait_for_timeout(200)
 
     assert product
-    assert [(name, parse_qs(urlsplit(url).query)["to"]) for name, url in dialog.heard] == [
+    assert [(name, parse_qs(urlsplit(url).query)["to"]) for name, url in await dialog.hears()] == [
         ("reLaunch", [f"#{place}"])
     ]
 
@@ -263,7 +264,7 @@ async def test_another_buyer_on_the_same_device_does_not_see_the_first_ones_tick
     )
     buyer.window.expected = REFUSED  # a picture has no icon of its own
     await buyer.order()
-    await buyer.page.get_by_role("link", name="My tickets").click()
+    await buyer.tab("My tickets")
     await expect(buyer.page.get_by_role("link", name=re.compile("Show the code"))).to_be_visible()
     assert (await kept(buyer.window, "buyer.tickets"))["tickets"]
 
@@ -280,7 +281,7 @@ async def test_another_buyer_on_the_same_device_does_not_see_the_first_ones_tick
 async def test_outside_wechat_without_a_demo_the_page_says_where_to_open_it(
     lang: str, serve: Serve, account: WeChatAccount, open_window: OpenWindow
 ) -> None:
-    real = await serve(wechat=account, demo_login=False)
+    real = await serve(wechat=account, demo_login=False, guest_login=False)
     await real.product()
     window: Window = await open_window(None, lang=lang)
     window.origin = real.url.rstrip("/")

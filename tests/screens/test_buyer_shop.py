@@ -13,7 +13,7 @@ from playwright.async_api import expect
 from tests.conftest import Audit
 from tests.road import Road
 from tests.screens.buying import Buyer, Mishap, at_the_shop
-from tests.screens.conftest import OpenWindow
+from tests.screens.conftest import DEVICES, OpenWindow
 
 LOST = ["Failed to load resource"]
 
@@ -28,23 +28,20 @@ async def fill_the_shop(road: Road) -> None:
     await road.product({"bus": 2}, price_fen=0)
 
 
-@pytest.mark.parametrize("phone", [True, False], ids=["phone", "desktop"])
-@pytest.mark.parametrize("lang", ["zh", "en"])
-async def test_the_shop_window_can_be_read_and_used_by_everyone(
-    phone: bool, lang: str, road: Road, open_window: OpenWindow
-) -> None:
+async def test_the_shop_window_can_be_read_and_used_by_everyone(road: Road, open_window: OpenWindow) -> None:
     await fill_the_shop(road)
     await road.product({"museum": 1}, price_fen=4_500, sellable=0)
-    window = await open_window("/", phone=phone, lang=lang)
-    buyer = Buyer(window, road)
-    await buyer.choose(2)
-    await window.picture(f"buyer-shop-{'phone' if phone else 'desktop'}-{lang}", whole=not phone)
+    for phone, lang in DEVICES:
+        window = await open_window("/", phone=phone, lang=lang)
+        buyer = Buyer(window, road)
+        await buyer.choose(2)
+        await window.picture(f"buyer-shop-{'phone' if phone else 'desktop'}-{lang}", whole=not phone)
 
-    assert await window.contrast_faults() == []
-    assert await window.unlabelled() == []
-    assert await window.small_targets() == []
-    assert await window.focus_is_visible() == []
-    assert await window.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert await window.contrast_faults() == []
+        assert await window.unlabelled() == []
+        assert await window.small_targets() == []
+        assert await window.focus_is_visible() == []
+        assert await window.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 async def test_a_card_says_what_is_in_the_package_what_it_costs_and_what_is_left(
@@ -166,7 +163,7 @@ async def test_an_answer_that_is_lost_with_the_page_is_asked_for_by_the_next_one
     await buyer.page.route("**/orders", mishap)
     await buyer.choose()
     await buyer.page.locator(".basket button").click()
-    await expect(buyer.page.get_by_role("heading", name="No answer came")).to_be_visible(timeout=10_000)
+    await expect(buyer.page.get_by_role("heading", name="No answer came")).to_be_visible()
     await buyer.window.picture("buyer-unanswered-phone-en", whole=False)
 
     await expect(buyer.page.locator(".basket")).to_be_hidden()  # no second order beside the first
@@ -219,7 +216,7 @@ async def test_orders_are_listed_with_what_became_of_them_page_by_page(
 ) -> None:
     product = await road.product(sellable=100)
     buyer = await at_the_shop(open_window, road)
-    await buyer.page.get_by_role("link", name="Orders").click()
+    await buyer.tab("Orders")
     await expect(buyer.page.get_by_text("No orders yet")).to_be_visible()
     name = await buyer.page.evaluate("JSON.parse(localStorage.getItem('gateline.buyer.name'))")
     made = await asyncio.gather(*(road.order({product: 1}, buyer=name) for _ in range(23)))

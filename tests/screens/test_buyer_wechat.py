@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import Any
 
@@ -23,10 +22,14 @@ REFUSED = ["Failed to load resource"]
 GOOD_SHELL = "bridgeSupported=1&bridgeVersion=1.4.0&shellVersion=2.1.0"
 
 
-async def in_browser(open_window: OpenWindow, dialog: Dialog, scripts: str = BRIDGE, **options: Any) -> Buyer:
-    """In the WeChat browser, back from WeChat's login."""
+async def in_browser(
+    open_window: OpenWindow, dialog: Dialog, scripts: str = BRIDGE, *, clock: bool = False, **options: Any
+) -> Buyer:
+    """In the WeChat browser, back from WeChat's login; `clock`: its clock is one that a test puts on."""
     window = await open_window(None, agent=WECHAT, **options)
     window.expected = REFUSED
+    if clock:
+        await window.page.clock.install()
     if scripts:
         await dialog.attach(window)
         await window.page.add_init_script(scripts)
@@ -53,9 +56,7 @@ async def test_wechats_dialog_gets_the_very_payload_and_pays(
     if bridge == LATE_BRIDGE:
         await buyer.page.wait_for_timeout(300)
         await buyer.page.evaluate("arrive()")
-    async with asyncio.timeout(3):
-        while not dialog.heard:
-            await asyncio.sleep(0.05)
+    await dialog.hears()
     await buyer.is_paid()
 
     ((name, payload),) = dialog.heard
@@ -68,7 +69,7 @@ async def test_the_dialogs_success_shows_no_ticket_while_the_order_is_pending(
 ) -> None:
     await road.product()
     dialog.pays = False  # and says that it did
-    buyer = await in_browser(open_window, dialog)
+    buyer = await in_browser(open_window, dialog, clock=True)
     await buyer.order()
     await buyer.page.get_by_role("button", name="Pay ¥10.00").click()
     await expect(buyer.page.get_by_role("heading", name="Confirming…")).to_be_visible()
@@ -76,7 +77,9 @@ async def test_the_dialogs_success_shows_no_ticket_while_the_order_is_pending(
     assert await buyer.window.contrast_faults() == []
     await buyer.page.get_by_role("button", name="I have paid: check again").click()
     await expect(buyer.page.locator("main").get_by_text("no payment has arrived yet")).to_be_visible()
-    await buyer.page.wait_for_timeout(7_000)
+    for path in ("**/orders/*", "**/orders/*/query"):  # the server says twice more that nothing is paid
+        async with buyer.page.expect_response(path):
+            await buyer.page.clock.fast_forward(7_000)
     await expect(buyer.title).to_have_text("Waiting for payment")
     await expect(buyer.page.get_by_role("link", name="Show the code")).to_have_count(0)
     await expect(buyer.page.get_by_role("button", name=re.compile("^Pay"))).to_have_count(0)
@@ -121,7 +124,7 @@ async def test_a_payment_whose_dialog_never_answers_is_seen_all_the_same(
     await buyer.order()
     await buyer.page.get_by_role("button", name="Pay ¥10.00").click()
 
-    await buyer.is_paid()
+    await buyer.is_paid(by_itself=True)
 
 
 async def test_a_double_tap_on_pay_opens_one_dialog(
@@ -129,13 +132,20 @@ async def test_a_double_tap_on_pay_opens_one_dialog(
 ) -> None:
     await road.product()
     dialog.pays, dialog.says = False, None
-    buyer = await in_browser(open_window, dialog)
+    buyer = await in_browser(open_window, dialog, clock=True)
     await buyer.order()
+    await expect(buyer.page.get_by_role("button", name="Pay ¥10.00")).to_be_visible()
+    await buyer.page.clock.pause_at(await buyer.page.evaluate("Date.now() / 1000 + 0.5"))
     await buyer.page.locator("#pay").evaluate("(button) => { button.click(); button.click(); }")
-    await buyer.page.locator("#pay").click()  # which is "Pay again" by now
-    await buyer.page.wait_for_timeout(500)
-
+    await buyer.page.clock.run_for(100)
+    again = buyer.page.get_by_role("button", name="Pay again")
+    await again.click()  # in the same second
+    await buyer.page.wait_for_timeout(300)
     assert len(dialog.heard) == 1
+
+    await buyer.page.clock.run_for(1_100)
+    await again.click()
+    await dialog.hears(2)
 
 
 async def test_a_dialog_that_was_swiped_away_leaves_every_way_open(
@@ -163,8 +173,6 @@ async def test_without_wechats_bridge_the_page_says_so_and_keeps_the_order(
     await buyer.order()
     await buyer.page.get_by_role("button", name="Pay ¥10.00").click()
 
-    await expect(buyer.page.get_by_role("heading", name="WeChat's payment did not open")).to_be_visible(
-        timeout=8_000
-    )
+    await expect(buyer.page.get_by_role("heading", name="WeChat's payment did not open")).to_be_visible()
     await buyer.window.picture("buyer-missing-phone-en", whole=False)
     await expect(buyer.page.get_by_role("button", name="Pay again")).to_be_visible()

@@ -45,12 +45,16 @@ async def test_an_answer_that_does_not_come_is_not_decided_after_three_seconds(
     async def hang(route: Route) -> None:
         """Neither goes out nor fails."""
 
+    await gate.page.clock.install()
+    await gate.page.reload()
+    await expect(gate.page.locator(".where h1")).to_be_visible()
     await gate.page.route("**/venue/scan", hang)
 
     await gate.present(token)
 
     await expect(gate.word).to_have_text("CHECKING")
-    await expect(gate.word).to_have_text("NOT DECIDED", timeout=5_000)
+    await gate.page.clock.fast_forward(3_000)
+    await expect(gate.word).to_have_text("NOT DECIDED")
     await expect(gate.page.locator(".verdict")).to_contain_text("Do not let in yet")
     await gate.page.unroute("**/venue/scan")
     await expect(gate.word).to_have_text("LET IN")
@@ -111,7 +115,7 @@ async def test_scans_that_waited_go_out_in_order_and_are_listed_not_shown(
     await expect(gate.banner).to_contain_text("4 waiting")
 
     line.sent.clear()
-    line.cut = False
+    await line.mend(gate.page)
 
     await expect(gate.late).to_have_count(3)  # the last one still stands there
     await expect(gate.word).to_have_text("LET IN")

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 
 import server.web
 from server.dev.wechat import WeChat
 from tests.road import Road
 from tests.screens.buying import MINIPROGRAM, SHELL, Buyer, Dialog, at_the_shop, handed_to_pay_page
-from tests.screens.conftest import OpenWindow
+from tests.screens.conftest import OpenWindow, windows
 from tests.screens.looking import Window
 
 SHELL_DIR = Path(server.web.__file__).parent / "miniprogram"
@@ -92,9 +93,16 @@ class Native:
 
 
 @pytest.fixture
-async def pay_page(open_window: OpenWindow) -> Native:
+async def device(browser: Browser, shelf: str) -> AsyncIterator[OpenWindow]:
+    """Opens windows with no server behind them: native pages ask nobody but WeChat."""
+    async with windows(browser, shelf) as start:
+        yield start
+
+
+@pytest.fixture
+async def pay_page(device: OpenWindow) -> Native:
     """The pay page."""
-    return await Native.load(open_window, "pages/pay/pay.js")
+    return await Native.load(device, "pages/pay/pay.js")
 
 
 def encoded(payment: Any) -> dict[str, str]:
@@ -208,9 +216,9 @@ async def test_a_pay_page_with_nothing_behind_it_goes_home(pay_page: Native) -> 
 
 
 async def test_the_web_page_opens_the_h5_page_with_a_code_and_what_the_shell_can_do(
-    open_window: OpenWindow,
+    device: OpenWindow,
 ) -> None:
-    native = await Native.load(open_window, "app.js", "pages/web/web.js")
+    native = await Native.load(device, "app.js", "pages/web/web.js")
     await native.page.evaluate("window.code = 'a&b'")
     await native.open({})
     src = urlsplit((await native.shows())["src"])
@@ -229,8 +237,8 @@ async def test_the_web_page_opens_the_h5_page_with_a_code_and_what_the_shell_can
     assert "evil" not in (await native.shows())["src"]
 
 
-async def test_the_web_page_opens_the_h5_page_although_wechat_gives_no_code(open_window: OpenWindow) -> None:
-    native = await Native.load(open_window, "app.js", "pages/web/web.js")
+async def test_the_web_page_opens_the_h5_page_although_wechat_gives_no_code(device: OpenWindow) -> None:
+    native = await Native.load(device, "app.js", "pages/web/web.js")
     await native.open({})
 
     assert "code=" not in (await native.shows())["src"]
@@ -260,7 +268,7 @@ async def test_h5_page_pay_page_and_wechat_pay_an_order_together(
     await expect(
         buyer.page.get_by_role("heading", name="Finish paying in the window that opened")
     ).to_be_visible()
-    url = dialog.heard[0][1]
+    url = (await dialog.hears())[0][1]
     native = await Native.load(open_window, "pages/pay/pay.js")
     await native.open({"params": url.partition("?params=")[2]})
     ((_, launched),) = await native.heard("requestPayment")

@@ -37,6 +37,12 @@ class Counted:
         self.count += "/reports/figures" in url
 
 
+async def later(page: Page) -> None:
+    """Six seconds later by the page's clock, and what it asks then has gone out."""
+    await page.clock.fast_forward(6_000)
+    await page.wait_for_timeout(300)
+
+
 # --- Logging in ---------------------------------------------------------------------------------------------
 
 
@@ -94,14 +100,14 @@ async def test_a_reload_stays_logged_in_and_logging_out_does_not(open_window: Op
 async def test_when_the_session_ends_the_figures_stay_as_of_when_and_a_login_goes_on(
     open_window: OpenWindow, road: Road, day: Day
 ) -> None:
-    window = await open_report(open_window, road, "?window=day&function=ferry")
+    window = await open_report(open_window, road, "?window=day&function=ferry", clock=True)
     window.expected = [REFUSED]
     page = window.page
     assert await tile(page, "success") == "2"
     await page.route(FIGURES, lambda route: _refuse(route, 401, "TOKEN_EXPIRED"))
-
+    await page.clock.fast_forward(6_000)
     notice = page.locator(".door .notice")
-    await expect(notice).to_contain_text("Your session is over.", timeout=15_000)
+    await expect(notice).to_contain_text("Your session is over.")
     assert re.search(r"as of \d\d:\d\d:\d\d and is not updated", await notice.inner_text())
     assert await tile(page, "success") == "2"
     await expect(page.locator(".freshness .when")).to_contain_text("As of")
@@ -110,7 +116,7 @@ async def test_when_the_session_ends_the_figures_stay_as_of_when_and_a_login_goe
     await day.write(datetime.now(UTC), function_code="ferry", **SUCCESS)
     await page.evaluate("window.dispatchEvent(new Event('online'))")
     await page.locator("#filter-location").select_option("pier-1")
-    await page.wait_for_timeout(6_000)  # nobody is logged in: nothing is asked
+    await later(page)  # nobody is logged in: nothing is asked
     assert asked.count == 0 and await tile(page, "success") == "2"
 
     await page.unroute(FIGURES)
@@ -124,13 +130,14 @@ async def test_when_the_session_ends_the_figures_stay_as_of_when_and_a_login_goe
 
 
 async def test_an_analyst_who_is_disabled_is_told_so(open_window: OpenWindow, road: Road, day: Day) -> None:
-    window = await open_report(open_window, road)
+    window = await open_report(open_window, road, clock=True)
     window.expected = [REFUSED]
     async with road.parts.database.transaction() as connection:
         assert await catalog.disable_operator(connection, "amy")
     await road.parts.directory.refresh()
+    await later(window.page)
     notice = window.page.locator(".door .notice")
-    await expect(notice).to_contain_text("This account was disabled or has a new password.", timeout=15_000)
+    await expect(notice).to_contain_text("This account was disabled or has a new password.")
     await log_in(window)
     await expect(window.page.locator("#login-fault")).to_contain_text("the account is disabled")
 
@@ -188,13 +195,14 @@ async def test_a_filter_chosen_without_a_network_is_shown_once_it_is_back(
 async def test_a_server_that_fails_is_asked_again_until_it_answers(
     open_window: OpenWindow, road: Road, day: Day
 ) -> None:
-    window = await open_report(open_window, road)
+    window = await open_report(open_window, road, clock=True)
     window.expected = [REFUSED]
     page = window.page
 
     await page.route(FIGURES, lambda route: _refuse(route, 503, "POSTGRES_UNAVAILABLE"))
+    await later(page)
     notice = page.locator(".place-of-notice .notice")
-    await expect(notice).to_contain_text("The server does not answer just now", timeout=15_000)
+    await expect(notice).to_contain_text("The server does not answer just now")
     assert await tile(page, "success") == "4"
     await page.unroute(FIGURES)
     await page.get_by_role("button", name="Refresh").click()
@@ -219,12 +227,12 @@ async def test_what_is_too_much_asks_for_a_shorter_window(
 async def test_pausing_stops_the_questions_and_resuming_asks_at_once(
     open_window: OpenWindow, road: Road, day: Day
 ) -> None:
-    page = (await open_report(open_window, road)).page
+    page = (await open_report(open_window, road, clock=True)).page
     asked = Counted(page)
     await page.get_by_role("button", name="Pause").click()
     await expect(page.locator(".freshness .tag")).to_have_text("Paused")
     await day.write(datetime.now(UTC), **SUCCESS)
-    await page.wait_for_timeout(6_000)
+    await later(page)
     assert asked.count == 0 and await tile(page, "success") == "4"
     await page.get_by_role("button", name="Resume").click()
     await expect(page.locator("#tile-success .value")).to_have_text("5")
@@ -234,14 +242,14 @@ async def test_pausing_stops_the_questions_and_resuming_asks_at_once(
 async def test_a_page_that_nobody_sees_asks_for_nothing_and_asks_at_once_when_it_is_seen(
     open_window: OpenWindow, road: Road, day: Day
 ) -> None:
-    page = (await open_report(open_window, road)).page
+    page = (await open_report(open_window, road, clock=True)).page
     see = """(hidden) => {
       Object.defineProperty(document, "hidden", {configurable: true, get: () => hidden});
       document.dispatchEvent(new Event("visibilitychange"));
     }"""
     await page.evaluate(see, True)
     asked = Counted(page)
-    await page.wait_for_timeout(6_000)
+    await later(page)
     assert asked.count == 0
     await day.write(datetime.now(UTC), **SUCCESS)
     await page.evaluate(see, False)
@@ -251,10 +259,10 @@ async def test_a_page_that_nobody_sees_asks_for_nothing_and_asks_at_once_when_it
 async def test_after_logging_out_no_question_is_left_behind(
     open_window: OpenWindow, road: Road, day: Day
 ) -> None:
-    page = (await open_report(open_window, road)).page
+    page = (await open_report(open_window, road, clock=True)).page
     await page.get_by_role("button", name="Log out").click()
     asked = Counted(page)
-    await page.wait_for_timeout(6_000)
+    await later(page)
     await page.evaluate("window.dispatchEvent(new Event('online'))")
     await page.wait_for_timeout(200)
     assert asked.count == 0

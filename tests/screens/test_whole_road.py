@@ -43,7 +43,7 @@ async def bought_in_the_mini_program(road: Road, open_window: OpenWindow, dialog
     await expect(
         buyer.page.get_by_role("heading", name="Finish paying in the window that opened")
     ).to_be_visible()
-    ((_, url),) = dialog.heard
+    ((_, url),) = await dialog.hears()
     assert await dialog.pay({"payPayload": handed_to_pay_page(url)}) == "requestPayment:ok"
     await buyer.is_paid()
     return buyer
@@ -54,7 +54,7 @@ async def let_in(buyer: Buyer, gate: Gate, *, left: str) -> str:
     await buyer.page.bring_to_front()
     token = await read_off(buyer.page, ".live img")
     await gate.page.bring_to_front()
-    await gate.burst(token)
+    await gate.present(token)
     await expect(gate.word).to_have_text("LET IN")
     await expect(gate.page.locator(".verdict.go")).to_contain_text(f"Ferry crossing{left}")
     await buyer.page.bring_to_front()
@@ -78,7 +78,7 @@ async def test_two_buyers_pay_show_their_codes_are_let_in_and_counted(
 
     # What was let in once is not let in again; a fresh code is.
     await gate.page.bring_to_front()
-    await gate.burst(spent)
+    await gate.present(spent)
     await expect(gate.word).to_have_text("REFUSED")
     await buyers[1].page.get_by_role("button", name="Show the next code").click()
     await let_in(buyers[1], gate, left="0 of 2")

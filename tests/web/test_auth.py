@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
 
 import jwt
@@ -12,6 +13,7 @@ import pytest
 from server.domain.errors import ErrorCode, Refusal
 from server.limits import TOKEN_CACHE_MAX
 from server.web.auth import Audience, Caller, Tokens
+from tests.web.stage import Stage
 
 OLD, NEW = ("2025", b"o" * 32), ("2026", b"n" * 32)
 
@@ -29,6 +31,30 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+async def test_a_guest_is_a_new_buyer_each_time_who_is_known_by_the_token_for_400_days(stage: Stage) -> None:
+    guests = [(await stage.road.call("POST", "/auth/guest/login")).json for _ in range(20)]
+    assert len({guest["buyer_id"] for guest in guests}) == 20
+    for guest in guests:
+        assert re.fullmatch(r"guest:[0-9a-f]{32}", guest["buyer_id"])
+        assert guest["expires_in_s"] == 400 * 24 * 3600
+        claims = jwt.decode(guest["token"], options={"verify_signature": False})
+        assert claims["sub"] == guest["buyer_id"]
+        assert claims["exp"] - claims["iat"] == guest["expires_in_s"]
+    headers = [{"Authorization": f"Bearer {guest['token']}"} for guest in guests[:2]]
+    made = await stage.road.call(
+        "POST",
+        "/orders",
+        headers=headers[0] | {"Idempotency-Key": "guest-1"},
+        json={"items": [{"product_id": stage.product, "qty": 1}], "gateway": "hosted"},
+    )
+    assert made.status == 201
+    statuses = [
+        (await stage.road.call("GET", f"/orders/{made.json['order_id']}", headers=each)).status
+        for each in headers
+    ]
+    assert statuses == [200, 404]
 
 
 def refusal(tokens: Tokens, authorization: str | None) -> ErrorCode:

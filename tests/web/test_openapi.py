@@ -43,12 +43,14 @@ def test_it_names_every_route_and_no_other(document: Document) -> None:
     assert described == {(route.method, route.path) for route in ROUTES}
 
 
-async def test_where_the_demo_login_is_off_it_is_neither_there_nor_described(stage: Stage) -> None:
-    config = msgspec.structs.replace(stage.road.config, demo_login=False)
+@pytest.mark.parametrize("kind", ["demo", "guest"])
+async def test_where_this_login_is_off_it_is_neither_there_nor_described(stage: Stage, kind: str) -> None:
+    path = f"/auth/{kind}/login"
+    config = msgspec.structs.replace(stage.road.config, **{f"{kind}_login": False})
     app = build_app(dataclasses.replace(stage.road.parts, config=config))
-    assert "/auth/demo/login" in stage.document["paths"]
-    assert "/auth/demo/login" not in msgspec.json.decode(app[appkeys.OPENAPI])["paths"]
-    assert "/auth/demo/login" not in [resource.canonical for resource in app.router.resources()]
+    assert path in stage.document["paths"]
+    assert path not in msgspec.json.decode(app[appkeys.OPENAPI])["paths"]
+    assert path not in [resource.canonical for resource in app.router.resources()]
 
 
 def test_every_operation_says_what_it_does_for_whom_and_with_which_token(document: Document) -> None:

@@ -1,5 +1,5 @@
 // Who buys here. In a Mini Program the shell brings a code, in the WeChat browser WeChat's own page does, and a demo
-// lets anyone in under a name that this device keeps.
+// lets anyone in under a name that this device keeps. Elsewhere a buyer may be a guest: known by a token on this device.
 
 import {Refused, Unreached, call, freshId} from "../api.js";
 import {kept} from "../kept.js";
@@ -9,6 +9,7 @@ import {environment, shellKnown} from "./environment.js";
 
 const TOKEN = "buyer.token"; // {token, buyer_id, until_ms}
 const NAME = "buyer.name"; // of the demo
+const GUEST = "buyer.guest"; // whether a guest ever bought here
 const LEFT = "buyer.login"; // {state, place, at_ms}: a login that went to WeChat's page and has not come back
 const AUTHORISE = "https://open.weixin.qq.com/connect/oauth2/authorize";
 const RETURN_MS = 60_000; // longer ago, it is tried again without asking
@@ -25,6 +26,7 @@ export class LoginNeeded extends Error {
 
 let client = null;
 let entering = null; // the login under way: one at a time, whoever waits for it
+let asGuest = false; // the buyer was told what that means, and wants it
 let refusedWith = null; // why the login by WeChat failed or ended: on this page it is not begun again without the buyer
 
 /** What this installation offers to buyers. */
@@ -40,8 +42,9 @@ export async function ask(method, path, options = {}) {
     return await call(method, path, {...options, token});
   } catch (fault) {
     if (!(fault instanceof Refused && fault.status === 401)) throw fault;
-    if (kept.get(TOKEN)?.token === token) kept.drop(TOKEN);
     const how = await way();
+    // A guest's token is all that there is of them: it goes when they begin anew, and not when a server fails to know it.
+    if (how !== "guest" && kept.get(TOKEN)?.token === token) kept.drop(TOKEN);
     if (how !== "demo") {
       refusedWith = fault.code;
       throw new LoginNeeded(how, fault.code);
@@ -71,6 +74,7 @@ export async function logInAnew({byWeChat = false} = {}) {
     await toWeChat();
     return false;
   }
+  asGuest = how === "guest";
   await signedIn();
   return true;
 }
@@ -99,6 +103,10 @@ async function enter() {
   if (how === "demo") {
     if (!kept.get(NAME)) kept.set(NAME, `web-${freshId().replaceAll("-", "").slice(0, 12)}`);
     keep(await call("POST", "/auth/demo/login", {body: {buyer: kept.get(NAME)}}));
+  } else if (how === "guest" && asGuest) {
+    // Where nothing is kept, a paid ticket would be lost with the page.
+    if (!kept.set(GUEST, true)) throw new LoginNeeded("none", "NOT_KEPT");
+    keep(await call("POST", "/auth/guest/login"));
   } else if (how === "browser" && !(Date.now() - kept.get(LEFT)?.at_ms < RETURN_MS)) {
     await toWeChat();
     await new Promise(() => {}); // this page is about to go
@@ -107,12 +115,16 @@ async function enter() {
   }
 }
 
-/** How one logs in from here: "shell", "browser", "demo" or "none". */
+/** Whether whoever buys here is known by this device alone. */
+export const isGuest = () => kept.get(TOKEN)?.buyer_id.startsWith("guest:") ?? false;
+
+/** How one logs in from here: "shell", "browser", "demo", "guest" or "none". */
 async function way() {
-  const [where, {demo_login, gateways, wechat_appid}] = await Promise.all([environment, offered()]);
+  const [where, {demo_login, guest_login, gateways, wechat_appid}] = await Promise.all([environment, offered()]);
   if (where === "wechat" && wechat_appid) return "browser";
   if (where === "miniprogram" && gateways.includes("wechat") && (shellKnown || arrival || !demo_login)) return "shell";
-  return demo_login ? "demo" : "none";
+  if (demo_login) return "demo";
+  return guest_login ? "guest" : "none";
 }
 
 async function exchange(code, sentFor) {

@@ -4,6 +4,7 @@ import {serverNow} from "../api.js";
 import {fill, h} from "../dom.js";
 import {moment, t} from "../words.js";
 import {empty, faultNotice, waiting} from "./notices.js";
+import {isGuest} from "./session.js";
 import {standing, tag, usesLeft, validity} from "./package.js";
 import {remembered, tickets} from "./wallet.js";
 
@@ -34,6 +35,7 @@ export function ticketsView({title, body, life}) {
       const owned = await tickets();
       if (life.over) return;
       fill(told);
+      if (isGuest()) fill(told, h("p", {class: "soft small"}, t("guest_note")));
       paint(owned);
     } catch (fault) {
       if (life.over) return;

@@ -117,6 +117,14 @@ register({
   openid_needed_more: ["订单仍然保留，登录后可以继续付款。", "Your order is kept: log in, and go on paying."],
   wechat_only: ["请在微信中打开", "Please open this in WeChat"],
   wechat_only_more: ["购票需要微信登录。请复制下面的地址，在微信里打开。", "Buying needs a WeChat login. Copy this address and open it in WeChat."],
+  guest: ["无需注册即可购票", "Buy without an account"],
+  guest_more: ["票只存在这台设备的这个浏览器里：清除浏览数据或换设备后无法找回。", "Your tickets live in this browser on this device alone: clear its data or change the device, and they are gone."],
+  guest_go: ["以访客身份继续", "Go on as a guest"],
+  guest_over: ["这台设备上的访客身份已失效", "The guest of this device is not known any more"],
+  guest_anew: ["以新访客身份重新开始", "Begin anew as another guest"],
+  guest_note: ["您是访客：票只存在这个浏览器里，请勿清除浏览数据。", "You are a guest: your tickets live in this browser alone. Do not clear its data."],
+  not_kept: ["此浏览器不保存任何数据", "This browser keeps nothing"],
+  not_kept_more: ["关闭页面后票就会丢失。请改用普通窗口（非无痕模式）打开。", "Your tickets would be lost with the page. Open it in a window that is not private."],
 
   // tickets
   tickets: ["票夹", "My tickets"],

@@ -10,6 +10,7 @@ import {choiceView, knownPlace} from "./choice.js";
 import {place, rememberVenues, session, terminal} from "./device.js";
 import {late} from "./late.js";
 import {loginView} from "./login.js";
+import {keepPage} from "./onhand.js";
 import {openPost} from "./post.js";
 import {queue, WAITING_MAX} from "./queue.js";
 import {scanningView} from "./scanning.js";
@@ -158,6 +159,7 @@ kept.watch(() => {
   if (open && post && !queue.has(open.scan_id)) post.submit(open);
 });
 prepareSignals();
+keepPage();
 fill(document.getElementById("screen"), alarm.element, body, stage.cover);
 if (session.get()) goToWork();
 else logIn();

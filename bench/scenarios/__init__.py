@@ -1,0 +1,1 @@
+"""The scenarios, each by its name on the command line."""

@@ -1,0 +1,125 @@
+"""growth: the scan rate with five million tickets loaded against ten thousand, memory per ticket, and the loading.
+
+Two installations at once, each with a Valkey and a database of its own, measured in turn; as many different tickets are
+scanned in both, those of the large one spread over all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from argparse import ArgumentParser, Namespace
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+import asyncpg
+
+from bench.bed import APPENDFSYNC, Bed
+from bench.figures import middle
+from bench.machine import say
+from bench.measure import Measurement
+from bench.report import Report, lag_report, lane_report, notes
+from bench.site import Site, fresh_environment, open_site
+from bench.suite import Suite
+from server.dev.embedded import EmbeddedServers, EmbeddedValkey
+
+SMALL: Final = 10_000
+LANES: Final = ("http_scan", "socket_scan")
+_DATABASE: Final = "bench_small"
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """What the scenario takes."""
+    parser.add_argument(
+        "--tickets", type=int, default=5_000_000, help="in the large installation (5,000,000)"
+    )
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each phase (2)")
+    parser.add_argument("--rounds", type=int, default=4, help="of the closed loops (4)")
+
+
+async def run(bed: Bed, options: Namespace) -> Report:
+    """Load both, measure in turn, audit both, report."""
+    report = bed.report("growth")
+    named = short(options.tickets)
+    async with AsyncExitStack() as stack:
+        large = await stack.enter_async_context(bed.site(tickets=options.tickets, keep=SMALL))
+        small = await stack.enter_async_context(_small_site(bed))
+        measurements = {}
+        for label, site in ((short(SMALL), small), (named, large)):
+            measurement = measurements[label] = await stack.enter_async_context(Measurement(site))
+            suite = Suite(bed, site, stack, measurement)
+            await suite.add(LANES)
+            report.not_served = suite.not_served
+        for number in range(options.rounds):
+            for label, measurement in measurements.items():
+                say(f"round {number + 1} of {options.rounds}, {label} tickets")
+                await measurement.peak_round(options.seconds)
+        _fill(report, bed, measurements)
+        _fill_loaded(report, named, large)
+        for label, site in ((short(SMALL), small), (named, large)):
+            say(f"gateline check, {label} tickets")
+            found = await site.audit()
+            report.figures[f"check of {label}, seconds"] = found["seconds"]
+            report.audit = found if not report.audit or report.audit["ok"] else report.audit
+    return report
+
+
+def short(number: int) -> str:
+    """10,000 -> 10k; 5,000,000 -> 5m."""
+    for size, letter in ((1_000_000, "m"), (1_000, "k")):
+        if number >= size and number % size == 0:
+            return f"{number // size}{letter}"
+    return str(number)
+
+
+@asynccontextmanager
+async def _small_site(bed: Bed) -> AsyncIterator[Site]:
+    """The small installation: a second Valkey, and a second database of the same Postgres."""
+    valkey = EmbeddedValkey(bed.folder / "small", appendfsync=APPENDFSYNC)
+    await asyncio.to_thread(valkey.start)
+    try:
+        servers = EmbeddedServers(valkey, bed.servers.postgres)
+        environment = fresh_environment(servers, bed.folder / "small")
+        admin = await asyncpg.connect(environment["DATABASE_URL"])
+        await admin.execute(f"CREATE DATABASE {_DATABASE}")
+        await admin.close()
+        environment["DATABASE_URL"] = environment["DATABASE_URL"].rpartition("/")[0] + f"/{_DATABASE}"
+        async with open_site(servers, environment, bed.pinning, tickets=SMALL) as site:
+            yield site
+    finally:
+        await asyncio.to_thread(valkey.erase)
+
+
+def _fill(report: Report, bed: Bed, measurements: dict[str, Measurement]) -> None:
+    small, large = measurements
+    for name in LANES:
+        for label, measurement in measurements.items():
+            if name in measurement.lanes:
+                report.lanes[f"{name} {label}"] = lane_report(measurement.lanes[name], bed.pinning)
+    for name, ratio in (
+        ("http_scan", f"growth_{large}/{small}"),
+        ("socket_scan", f"growth_socket_{large}/{small}"),
+    ):
+        if f"{name} {small}" in report.lanes:
+            pairs = zip(
+                report.lanes[f"{name} {large}"].rates, report.lanes[f"{name} {small}"].rates, strict=True
+            )
+            report.ratios[ratio] = round(middle([after / before for after, before in pairs]), 3)
+            cpu = [report.lanes[f"{name} {label}"].cpu_us for label in (large, small)]
+            report.ratios_cpu[ratio] = round(cpu[1]["serve"] / cpu[0]["serve"], 3)
+            report.ratios_cpu[f"{ratio} valkey"] = round(cpu[1]["valkey"] / cpu[0]["valkey"], 3)
+    report.lag = lag_report(measurements[large].lag)
+    report.notes += notes(report.lanes)
+
+
+def _fill_loaded(report: Report, named: str, large: Site) -> None:
+    loaded = large.loaded
+    report.ratios["redis_bytes_per_ticket"] = round(loaded.redis_bytes / loaded.tickets, 1)
+    report.figures |= {
+        "tickets": loaded.tickets,
+        "redis bytes per ticket, used_memory": report.ratios["redis_bytes_per_ticket"],
+        "redis bytes per ticket, MEMORY USAGE": round(loaded.sampled_bytes, 1),
+        "copied into Postgres a second": round(loaded.tickets / loaded.copied_s),
+        "rehydrated a second": round(loaded.tickets / loaded.rehydrated_s),
+        f"rehydrating {named}, seconds": round(loaded.rehydrated_s, 1),
+    }

@@ -22,7 +22,7 @@ from bench.door import Door
 from server import config as configuration
 from server.domain.redemption import EntitlementLeft, Scan
 from server.store.pool import Database
-from server.web.gate import ScanAnswer
+from server.web.scanning import ScanAnswer
 
 _SQL: Final = Path(__file__).parent / "sql"
 _CONNECTIONS: Final = 16  # more do not help on the one core that Postgres has

@@ -8,17 +8,17 @@ version, and the tests hold that both ways answer alike.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 import structlog
 from aiohttp import web
-from aiohttp.streams import StreamReader
+from aiohttp.streams import EmptyStreamReader, StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from server.domain.errors import ErrorCode, Refusal
 from server.domain.redemption import Undecided
+from server.limits import BODY_BYTES_MAX
 from server.web import appkeys
 from server.web.express import Lane, PlainScan
 from server.web.scanning import presented
@@ -76,7 +76,7 @@ class ScanConnection(RequestHandler):
             if body is None and self._half is not message:
                 self._half = message  # head and body often come as two packets: the next one may bring it all
                 return
-            scan = None if body is None else self._lane.read(message, body)
+            scan = self._lane.read(message, body) if body else None
         self._half = None
         if scan is None:
             waiter.set_result(None)
@@ -127,11 +127,12 @@ class ScanConnection(RequestHandler):
 
 
 def _whole(payload: StreamReader) -> bytes | None:
-    """The body, left where it is; None while a part of it is under way."""
+    """The body, left where it is; None while a part of it is under way, and b"" for what the lane does not read."""
+    if isinstance(payload, EmptyStreamReader) or payload.total_bytes > BODY_BYTES_MAX:
+        return b""
     if not payload._eof:
         return None
-    chunks: Sequence[bytes] = payload._buffer
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return b"".join(payload._buffer)
 
 
 class _Server(web.Server):

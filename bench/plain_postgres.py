@@ -70,7 +70,7 @@ def _arguments(scan: Scan) -> tuple[object, ...]:
 
 
 def _answer(scan: Scan, row: Any) -> ScanAnswer:
-    uses = [EntitlementLeft(*each) for each in row["uses"]] if row else []
+    uses = tuple(EntitlementLeft(*each) for each in row["uses"]) if row else ()
     remaining = [left.remaining_uses for left in uses if left.function_code == scan.function_code]
     return ScanAnswer(
         result="success" if row else "reject",

@@ -101,8 +101,7 @@ class StockMachine(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.redis = connect(redis_url)
-        self.runner = ScriptRunner(self.redis, Ack.MEMORY)
-        self.stock = Stock(self.redis, self.runner)
+        self.stock = Stock(self.redis, ScriptRunner(self.redis, Ack.MEMORY))
         self.streams = Streams(self.redis)
         self.model = Model({})
         self.recorded: list[NewOrder] = []
@@ -112,7 +111,6 @@ class StockMachine(RuleBasedStateMachine):
         return self.loop.run_until_complete(call)
 
     def teardown(self) -> None:
-        self.run(self.runner.aclose())
         self.run(self.redis.aclose(close_connection_pool=True))
         self.loop.close()
 

@@ -16,7 +16,7 @@ from server.domain.redemption import Scan, Verdict
 from server.store import catalog
 from server.store.pool import Database
 from server.web.auth import Tokens, staff
-from server.web.gate import ScanRequest
+from server.web.scanning import ScanRequest
 
 _decode = msgspec.json.Decoder(ScanRequest).decode
 

@@ -21,7 +21,7 @@ from server.hot.connection import connect
 from server.hot.redeem import Redeemer
 from server.hot.scripts import ScriptRunner
 from server.store.pool import Database
-from server.web.gate import scan_answer
+from server.web.scanning import scan_answer
 
 _encode: Final = msgspec.json.Encoder().encode
 

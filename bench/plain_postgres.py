@@ -22,7 +22,7 @@ from bench.door import Door
 from server import config as configuration
 from server.domain.redemption import EntitlementLeft, Scan
 from server.store.pool import Database
-from server.web.gate import ScanAnswer
+from server.web.scanning import ScanAnswer
 
 _SQL: Final = Path(__file__).parent / "sql"
 _CONNECTIONS: Final = 16  # more do not help on the one core that Postgres has
@@ -70,7 +70,7 @@ def _arguments(scan: Scan) -> tuple[object, ...]:
 
 
 def _answer(scan: Scan, row: Any) -> ScanAnswer:
-    uses = [EntitlementLeft(*each) for each in row["uses"]] if row else []
+    uses = tuple(EntitlementLeft(*each) for each in row["uses"]) if row else ()
     remaining = [left.remaining_uses for left in uses if left.function_code == scan.function_code]
     return ScanAnswer(
         result="success" if row else "reject",

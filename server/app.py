@@ -48,12 +48,13 @@ from server.limits import (
 from server.paying import Paying, Sessions, compose, open_sessions
 from server.store.pool import Database
 from server.telemetry import alert
-from server.web import appkeys, pages
+from server.web import appkeys, pages, scanning
 from server.web.auth import Tokens
 from server.web.endpoint import endpoint
 from server.web.errors import answer_everything, expect
 from server.web.openapi import describe
 from server.web.routes import ROUTES, Route
+from server.web.tally import Tally
 
 VERSION: Final = version("gateline")
 _JOB_CONNECTIONS: Final = (
@@ -120,18 +121,20 @@ async def open_parts(config: Config) -> AsyncIterator[Parts]:
         reports = Database(config.database_url, size_max=_REPORT_CONNECTIONS, call_s=POSTGRES_BULK_S_MAX)
         stack.push_async_callback(reports.close)
         sessions = await stack.enter_async_context(open_sessions())
-        yield _assemble(config, redis, database, bulk, reports, sessions)
+        runner = ScriptRunner(redis, config.ack)
+        stack.push_async_callback(runner.aclose)
+        yield _assemble(config, redis, runner, database, bulk, reports, sessions)
 
 
 def _assemble(
     config: Config,
     redis: Redis,
+    runner: ScriptRunner,
     database: Database,
     bulk: Database,
     reports: Database,
     sessions: Sessions,
 ) -> Parts:
-    runner = ScriptRunner(redis, config.ack)
     streams = Streams(redis)
     epochs = Epochs(redis, config.shards)
     stock = Stock(redis, runner)
@@ -218,6 +221,7 @@ def build_app(parts: Parts, *, metrics_dir: Path | None = None, jobs: Jobs | Non
     app[appkeys.BACKLOG] = backlog
     app[appkeys.DATABASE] = parts.database
     app[appkeys.REPORTS_DATABASE] = parts.reports_database
+    app[appkeys.TALLY] = Tally(scanning.PATH)
     app[appkeys.METRICS] = metrics_dir
     _add_routes(
         app,

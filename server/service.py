@@ -15,6 +15,7 @@ from aiohttp import web
 from server.app import Parts, build_app, build_jobs, open_parts
 from server.config import Config
 from server.limits import SHUTDOWN_DRAIN_S_MAX
+from server.web.connection import ExpressRunner
 
 # How a connection is read. Not unpacked: a body that is 1,000 times larger than it looks is not let in, and signatures
 # cover the bytes that were sent. Line: our longest honest address, a report with every filter, is under 700 characters,
@@ -38,7 +39,7 @@ async def listening(
     the address cannot be taken.
     """
     app = build_app(parts, metrics_dir=metrics_dir, jobs=build_jobs(parts) if with_jobs else None)
-    runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_DRAIN_S_MAX / 2, **CONNECTION)
+    runner = ExpressRunner(app, shutdown_timeout=SHUTDOWN_DRAIN_S_MAX / 2, **CONNECTION)
     await runner.setup()
     try:
         site = web.TCPSite(runner, parts.config.host, parts.config.port, reuse_port=reuse_port)

@@ -28,6 +28,7 @@ from server.jobs.check import check
 from server.store.migrate import migrate
 from server.store.pool import Database
 from server.web import appkeys
+from server.web.connection import ExpressRunner
 from tests.road import Road
 
 TEMPLATE = "gateline_template"
@@ -140,6 +141,13 @@ def config(environment: dict[str, str]) -> Config:
     return configuration.load(environment)
 
 
+class ExpressServer(TestServer):
+    """aiohttp's server for tests, with our connections."""
+
+    async def _make_runner(self, **options: Any) -> ExpressRunner:
+        return ExpressRunner(self.app, **options)
+
+
 Serve = Callable[..., Awaitable[Road]]
 
 
@@ -159,7 +167,7 @@ async def serve(config: Config) -> AsyncIterator[Serve]:
             changed = msgspec.structs.replace(config, wechat=account, **changes)
             parts: Parts = await server_stack.enter_async_context(open_parts(changed))
             app: web.Application = build_app(parts, jobs=build_jobs(parts) if jobs else None)
-            server = TestServer(app, port=port)
+            server = ExpressServer(app, port=port)
             await server.start_server()
             server_stack.push_async_callback(server.close)
             session = await server_stack.enter_async_context(ClientSession(base_url=url + "/"))

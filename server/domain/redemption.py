@@ -8,6 +8,7 @@ same line (`Decision.parse`), so a retried scan is answered byte for byte.
 from __future__ import annotations
 
 import enum
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -61,6 +62,7 @@ _TRANSIENT = frozenset(
         Verdict.ALREADY_REDEEMED,
     }
 )
+_VERDICTS: Final = tuple(Verdict)  # by number: quicker than asking the enum
 _WITHOUT_TICKET = frozenset(
     {Verdict.QR_MALFORMED, Verdict.QR_TAMPERED, Verdict.QR_UNKNOWN_KEY, Verdict.TICKET_NOT_FOUND}
 )
@@ -119,7 +121,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """Read the line that `redeem.lua` wrote: 9 parts, separated by tabs."""
         verdict, event_id, code, function, status, remaining, first, decided, terms = line.split(SEPARATOR)
         return cls(
-            verdict=Verdict(int(verdict)),
+            verdict=_VERDICTS[int(verdict)],
             event_id=event_id,
             ticket_code=code,
             function_code=function,
@@ -146,9 +148,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             )
         )
 
-    def entitlements(self) -> list[EntitlementLeft]:
+    def entitlements(self) -> tuple[EntitlementLeft, ...]:
         """The ticket's functions with what was left right after this decision."""
-        return unpack_entitlements(self.terms, self.remaining)
+        return _unpacked(self.terms, self.remaining)
 
 
 def pack_terms(functions: list[tuple[str, str, int]]) -> str:
@@ -170,11 +172,16 @@ def unpack_remaining(remaining: str) -> dict[str, int]:
 
 def unpack_entitlements(terms: str, remaining: str) -> list[EntitlementLeft]:
     """The packed functions and remaining uses of a ticket, unpacked; empty for an unknown ticket."""
+    return list(_unpacked(terms, remaining))
+
+
+@lru_cache(maxsize=4_096)  # the products on sale, and the few ways of having used each
+def _unpacked(terms: str, remaining: str) -> tuple[EntitlementLeft, ...]:
     if not terms:
-        return []
+        return ()
     uses = unpack_remaining(remaining)
     left = []
     for packed in terms.split(FUNCTION_SEPARATOR):
         code, total, label = packed.split(WHERE_SEPARATOR)
         left.append(EntitlementLeft(code, label, int(total), uses[code]))
-    return left
+    return tuple(left)

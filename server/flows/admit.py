@@ -74,6 +74,20 @@ class Admission:
         SCANS.labels(decision.verdict.name).inc()
         return decision
 
+    def ask(
+        self,
+        presented: Presented,
+        operator: Operator,
+        told: Callable[[str | Undecided | BaseException], None],
+    ) -> None:
+        """Ask the gate without a coroutine: `told` gets the verdict's line, what is undecided, or a fault.
+
+        What is undecided is for `admit`, which knows what to do about it: nothing was decided, so asking again is safe.
+        The caller counts the verdict. Raises Refusal at once: BACKLOG_FULL, OVERLOADED.
+        """
+        self._backlog.admit()
+        self._redeemer.post(self._read(presented, operator), told)
+
     def _read(self, presented: Presented, operator: Operator) -> Scan:
         now_ms = int(self._now() * 1000)
         venue_code = presented.venue_code or operator.venue_code or ""

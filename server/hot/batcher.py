@@ -9,13 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Final, Generic, TypeVar
+
+import structlog
 
 from server.domain.errors import ErrorCode, Refusal
 from server.limits import QUEUED_S_MAX, SCAN_BATCH_MAX, SCAN_CALLS_IN_FLIGHT_MAX, SCAN_QUEUE_MAX
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+_log: Final = structlog.get_logger(__name__)
 
 
 class Batcher(Generic[Item, Answer]):
@@ -36,21 +40,31 @@ class Batcher(Generic[Item, Answer]):
         self._queue_max = queue_max
         self._batch_max = batch_max
         self._in_flight_max = in_flight_max
-        self._queue: deque[tuple[Item, asyncio.Future[Answer], float]] = deque()
+        self._queue: deque[tuple[Item, Callable[[Answer | BaseException], None], float]] = deque()
         self._calls: set[asyncio.Task[None]] = set()
         self._woken = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    def submit(self, item: Item) -> asyncio.Future[Answer]:
-        """Queue an item; await the future for its answer. Raises Refusal(OVERLOADED) when the queue is full."""
+    def post(self, item: Item, told: Callable[[Answer | BaseException], None]) -> None:
+        """Queue an item; `told` is called once, with its answer or with what went wrong.
+
+        Raises Refusal(OVERLOADED) when the queue is full; then `told` is not called.
+        """
         if len(self._queue) >= self._queue_max:
             raise Refusal(ErrorCode.OVERLOADED)
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Answer] = loop.create_future()
-        self._queue.append((item, answer, loop.time() + QUEUED_S_MAX))
+        loop = self._loop
+        if loop is None:  # asked for once: each asking costs a system call
+            loop = self._loop = asyncio.get_running_loop()
+        self._queue.append((item, told, loop.time() + QUEUED_S_MAX))
         if not self._woken and len(self._calls) < self._in_flight_max:
             # Not now but at the end of this turn: what other connections brought in the same turn goes along.
             self._woken = True
             loop.call_soon(self._wake)
+
+    def submit(self, item: Item) -> asyncio.Future[Answer]:
+        """The same for a coroutine: await the future for the answer."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.post(item, partial(_settle, answer))
         return answer
 
     def waiting(self) -> int:
@@ -74,34 +88,49 @@ class Batcher(Generic[Item, Answer]):
             self._calls.add(call)
             call.add_done_callback(self._called)
 
-    def _next_batch(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
+    def _next_batch(self) -> list[tuple[Item, Callable[[Answer | BaseException], None]]]:
         """The oldest items; those that waited too long for a Redis that hangs are refused, not sent."""
         now = asyncio.get_running_loop().time()
-        batch: list[tuple[Item, asyncio.Future[Answer]]] = []
+        batch: list[tuple[Item, Callable[[Answer | BaseException], None]]] = []
         while self._queue and len(batch) < self._batch_max:
-            item, answer, deadline = self._queue.popleft()
+            item, told, deadline = self._queue.popleft()
             if now <= deadline:
-                batch.append((item, answer))
-            elif not answer.done():
-                answer.set_exception(Refusal(ErrorCode.OVERLOADED))
+                batch.append((item, told))
+            else:
+                _tell(told, Refusal(ErrorCode.OVERLOADED))
         return batch
 
     def _called(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
         self._wake()
 
-    async def _call(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
+    async def _call(self, batch: list[tuple[Item, Callable[[Answer | BaseException], None]]]) -> None:
         try:
             answers = await self._decide([item for item, _ in batch])
             if len(answers) != len(batch):
                 raise ValueError(f"{len(answers)} answers to {len(batch)} items")
         except BaseException as fault:
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(fault)
+            for _, told in batch:
+                _tell(told, fault)
             if not isinstance(fault, Exception):
                 raise
             return
-        for (_, future), answer in zip(batch, answers, strict=True):
-            if not future.done():  # its client may have gone
-                future.set_result(answer)
+        for (_, told), answer in zip(batch, answers, strict=True):
+            _tell(told, answer)
+
+
+def _tell(told: Callable[[Answer | BaseException], None], answer: Answer | BaseException) -> None:
+    """What fails in one listener must not keep the answers of the others."""
+    try:
+        told(answer)
+    except Exception:
+        _log.exception("answer_not_told")
+
+
+def _settle(future: asyncio.Future[Answer], answer: Answer | BaseException) -> None:
+    if future.done():  # its client may have gone
+        return
+    if isinstance(answer, BaseException):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)

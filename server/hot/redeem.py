@@ -36,6 +36,13 @@ class Redeemer:
         """
         return await self._batchers[self.shard_of(scan)].submit(scan)
 
+    def post(self, scan: Scan, told: Callable[[str | Undecided | BaseException], None]) -> None:
+        """The same without a coroutine: `told` is called once, with the line, or why there is none.
+
+        Raises Refusal(OVERLOADED) at once.
+        """
+        self._batchers[self.shard_of(scan)].post(scan, told)
+
     def waiting(self) -> int:
         """How many scans are queued, over all shards."""
         return sum(batcher.waiting() for batcher in self._batchers)

@@ -20,6 +20,7 @@ from server.flows.wechat_news import WeChatNews
 from server.hot.backlog import Backlog
 from server.store.pool import Database
 from server.web.auth import Tokens
+from server.web.tally import Tally
 
 CONFIG: Final = web.AppKey("config", Config)
 TOKENS: Final = web.AppKey("tokens", Tokens)
@@ -34,6 +35,7 @@ BACKLOG: Final = web.AppKey("backlog", Backlog)
 DATABASE: Final = web.AppKey("database", Database)
 REPORTS_DATABASE: Final = web.AppKey("reports_database", Database)
 METRICS: Final[web.AppKey[Path | None]] = web.AppKey("metrics")  # None: this process alone
+TALLY: Final = web.AppKey("tally", Tally)  # of the express lane
 OPENAPI: Final = web.AppKey("openapi", bytes)  # the document, encoded once
 # Only where there is a merchant:
 WECHAT_DOOR: Final = web.AppKey("wechat_door", WeChatDoor)

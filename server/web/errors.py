@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 from uuid import uuid4
 
@@ -17,6 +18,13 @@ from server.telemetry import REQUEST_SECONDS, REQUESTS
 _REQUEST_ID: Final = web.RequestKey("request_id", str)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 RETRY_AFTER_S: Final = "1"  # a full queue is empty after half a second
+EVERY_ANSWER: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Server": "Gateline",  # and not which library of which version
+    "Cache-Control": "no-store",
+}
+_PROCESS: Final = uuid4().hex[:20]
+_COUNT: Final = itertools.count()
 _log: Final = structlog.get_logger("http")
 # Routes that are asked so often that a line for each success would only cost: still there at level debug.
 _QUIET: Final = frozenset({"/venue/scan", "/healthz", "/readyz", "/metrics"})
@@ -48,16 +56,21 @@ def example(code: ErrorCode) -> dict[str, Any]:
     return {"code": code.name, "message": code.message, "request_id": "30b864b50118440daf85fd2535d4fdc7"}
 
 
-def error_response(refusal: Refusal, request_id: str) -> web.Response:
-    """The refusal as JSON; a transient one says when to come back."""
+def error_body(refusal: Refusal, request_id: str) -> bytes:
+    """The refusal as JSON."""
     body: dict[str, Any] = {
         "code": refusal.code.name,
         "message": refusal.message,
         "request_id": request_id,
         **refusal.detail,
     }
+    return msgspec.json.encode(body)
+
+
+def error_response(refusal: Refusal, request_id: str) -> web.Response:
+    """The refusal as JSON; a transient one says when to come back."""
     response = web.Response(
-        status=refusal.code.status, body=msgspec.json.encode(body), content_type="application/json"
+        status=refusal.code.status, body=error_body(refusal, request_id), content_type="application/json"
     )
     if refusal.code.status == 503:
         response.headers["Retry-After"] = RETRY_AFTER_S
@@ -70,7 +83,7 @@ def error_response(refusal: Refusal, request_id: str) -> web.Response:
 async def answer_everything(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Gives every request an id, turns whatever goes wrong into a stable error, and counts and logs the outcome."""
     started = time.perf_counter()
-    request_id = request[_REQUEST_ID] = _request_id(request)
+    request_id = request[_REQUEST_ID] = request_id_of(request.headers)
     with structlog.contextvars.bound_contextvars(request_id=request_id):
         response = await _respond(request, handler, request_id)
         seconds = time.perf_counter() - started
@@ -95,9 +108,8 @@ async def answer_everything(request: web.Request, handler: Handler) -> web.Strea
 def mark(request: web.Request, response: web.StreamResponse) -> None:
     """The headers of every answer; what streams its answer calls this before it begins."""
     response.headers["X-Request-Id"] = request[_REQUEST_ID]
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Server"] = "Gateline"  # and not which library of which version
-    response.headers.setdefault("Cache-Control", "no-store")
+    for name, value in EVERY_ANSWER.items():
+        response.headers.setdefault(name, value)
 
 
 async def _respond(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
@@ -125,9 +137,17 @@ async def expect(request: web.Request) -> None:
         request.writer.output_size = 0  # of the answer itself, which has not begun
 
 
-def _request_id(request: web.Request) -> str:
+def request_id_of(headers: Mapping[str, str]) -> str:
     """The caller's X-Request-Id if it is a plain one, else a new one."""
-    given = request.headers.get("X-Request-Id", "")
+    given = headers.get("X-Request-Id", "")
     if 8 <= len(given) <= 64 and given.isascii() and given.replace("-", "").isalnum():
         return given
-    return uuid4().hex
+    return new_id()
+
+
+def new_id() -> str:
+    """An id that no other process makes, of a request or of a scan whose gate made none: 32 hexadecimal characters.
+
+    Half random, made once, and half counted: random bits for each would cost a system call. It is no secret.
+    """
+    return f"{_PROCESS}{next(_COUNT):012x}"

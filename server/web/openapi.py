@@ -38,7 +38,8 @@ Money is integer fen. Times are RFC 3339 in UTC. Fields may be added; clients pa
 _TAGS: Final = {
     "buyer": "What a buyer may ask: the catalog and orders.",
     "tickets": "A buyer's tickets and their QR.",
-    "gate": "What gate staff may ask: to log in, where they can work, and whether a ticket passes.",
+    "gate": "What gate staff may ask beside scans: to log in, where they can work, and what is behind a ticket.",
+    "scanning": "Whether a ticket passes.",
     "reports": "What analysts may ask.",
     "figures": "What the report screen shows of it.",
     "webhooks": "What payment gateways tell.",

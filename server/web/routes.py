@@ -14,7 +14,7 @@ import msgspec
 
 from server.domain.errors import ErrorCode as E
 from server.hosted.gateway import Notification
-from server.web import buyer, figures, gate, ops, pages, reports, tickets, webhooks, wechat
+from server.web import buyer, figures, gate, ops, pages, reports, scanning, tickets, webhooks, wechat
 from server.wechat.sealed import Envelope
 
 
@@ -150,8 +150,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         errors=_RECORD,
     ),
     Route(
-        method="POST", path="/venue/scan", handler=gate.scan, access=Access.OPERATOR, body=gate.ScanRequest,
-        answer=gate.ScanAnswer, errors=(E.SCAN_ID_CONFLICT, E.NOT_RECORDED_YET, *_GATE, *_RECORD),
+        method="POST", path=scanning.PATH, handler=scanning.scan, access=Access.OPERATOR, body=scanning.ScanRequest,
+        answer=scanning.ScanAnswer, errors=(E.SCAN_ID_CONFLICT, E.NOT_RECORDED_YET, *_GATE, *_RECORD),
     ),
     Route(
         method="GET", path="/reports/redemptions", handler=reports.redemptions, access=Access.ANALYST,

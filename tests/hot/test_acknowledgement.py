@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -66,8 +67,11 @@ async def test_with_a_replica_on_its_own_disk_decisions_are_acknowledged(tmp_pat
     with EmbeddedValkey(tmp_path / "primary", extra=("--repl-diskless-sync-delay", "0")) as primary:
         follow = ("--replicaof", f"127.0.0.1 {primary.port}", "--primaryauth", primary.password)
         with EmbeddedValkey(tmp_path / "replica", extra=follow) as replica:
-            async with connect(primary.url) as redis, Redis.from_url(replica.url) as copy:
-                runner = ScriptRunner(redis, Ack.REPLICA)
+            async with (
+                connect(primary.url) as redis,
+                Redis.from_url(replica.url) as copy,
+                aclosing(ScriptRunner(redis, Ack.REPLICA)) as runner,
+            ):
                 await redis.set("{stock}:epoch", "run 1")
 
                 async def in_step() -> bool:

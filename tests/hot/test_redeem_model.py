@@ -182,9 +182,9 @@ class RedeemMachine(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.redis = connect(redis_url)
-        runner = ScriptRunner(self.redis, Ack.MEMORY)
-        self.redeemer = Redeemer(runner, SHARDS)
-        self.gate = GateTickets(self.redis, runner, SHARDS)
+        self.runner = ScriptRunner(self.redis, Ack.MEMORY)
+        self.redeemer = Redeemer(self.runner, SHARDS)
+        self.gate = GateTickets(self.redis, self.runner, SHARDS)
         self.streams = Streams(self.redis)
         self.model = Model({})
         self.events: list[list[tuple[Decision, str]]] = [[] for _ in range(SHARDS)]
@@ -193,6 +193,7 @@ class RedeemMachine(RuleBasedStateMachine):
         return self.loop.run_until_complete(call)
 
     def teardown(self) -> None:
+        self.run(self.runner.aclose())
         self.run(self.redis.aclose(close_connection_pool=True))
         self.loop.close()
 

@@ -20,6 +20,7 @@ from server.dev.wechat import WeChat
 from server.dev.wechat_keys import WeChatKeys
 from server.service import CONNECTION
 from server.web import appkeys
+from server.web.connection import ExpressRunner
 from tests.conftest import database_named, key
 from tests.road import Road
 from tests.web.stage import Stage
@@ -55,7 +56,7 @@ async def stage(servers: EmbeddedServers, template: str, wechat_keys: WeChatKeys
     )
     async with open_parts(config) as parts:
         app = build_app(parts, jobs=build_jobs(parts))
-        runner = web.AppRunner(app, **CONNECTION)  # as the command line does, down to the connection
+        runner = ExpressRunner(app, **CONNECTION)  # as the command line does, down to the connection
         await runner.setup()
         await web.TCPSite(runner, config.host, config.port).start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}/"

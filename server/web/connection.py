@@ -1,0 +1,164 @@
+"""Connections with the express lane in front of aiohttp's own way, see `express.py`.
+
+This stands on a few names of aiohttp's connection that are not its public interface: `_messages` (what was parsed and
+not yet handled), `_waiter` (its loop waits on it for the next), `_close` (no more requests). The lock file holds the
+version, and the tests hold that both ways answer alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+from aiohttp.streams import EmptyStreamReader, StreamReader
+from aiohttp.web_protocol import RequestHandler
+
+from server.domain.errors import ErrorCode, Refusal
+from server.domain.redemption import Undecided
+from server.limits import BODY_BYTES_MAX
+from server.web import appkeys
+from server.web.express import Lane, PlainScan
+from server.web.scanning import presented
+
+_log: Final = structlog.get_logger("http")
+
+
+class ScanConnection(RequestHandler):
+    """A connection of aiohttp's with the express lane in front.
+
+    One scan of a connection is under way at a time, since HTTP answers in order; what comes behind it waits in
+    aiohttp's own bounded queue.
+    """
+
+    __slots__ = ("_answered", "_half", "_lane", "_scan", "_taken")
+
+    def __init__(self, lane: Lane, manager: web.Server, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._lane = lane
+        self._scan: PlainScan | None = None  # under way
+        self._taken: Any = None  # the message it was read from, which the ordinary way may have to read again
+        self._half: Any = None  # the message whose body has not come as a whole
+        self._answered: asyncio.Event | None = None  # set when a stop waits for the answer
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and take what is for the lane; aiohttp's own loop is woken only by what is left to it."""
+        waiter, self._waiter = self._waiter, None
+        super().data_received(data)
+        self._waiter = waiter
+        self._go_on()
+
+    def resume_writing(self) -> None:
+        """The client reads again: it may have sent more meanwhile."""
+        super().resume_writing()
+        self._go_on()
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:
+        """Ends the connection; a scan under way is answered first, since its decision stands."""
+        if self._scan is not None:
+            self._answered = asyncio.Event()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._answered.wait()
+        await super().shutdown(timeout)
+
+    def _go_on(self) -> None:
+        """Take the next message if aiohttp's loop waits for one; wake that loop if it is not for the lane."""
+        waiter = self._waiter
+        if not self._messages or waiter is None or waiter.done() or self._scan is not None or self._paused:
+            return
+        message, payload = self._messages[0]
+        scan = None
+        if self._lane.is_for(message):
+            body = _whole(payload)
+            if body is None and self._half is not message:
+                self._half = message  # head and body often come as two packets: the next one may bring it all
+                return
+            scan = self._lane.read(message, body) if body else None
+        self._half = None
+        if scan is None:
+            waiter.set_result(None)
+            return
+        self._taken, self._scan = self._messages.popleft(), scan
+        try:
+            self._lane.admission.ask(presented(scan.asked, scan.scan_id), scan.operator, self._told)
+        except Refusal as refusal:
+            self._told(refusal)
+
+    def _told(self, answer: str | Undecided | BaseException) -> None:
+        """The gate's word on the scan under way."""
+        scan, self._scan = self._scan, None
+        taken, self._taken = self._taken, None
+        if self._answered is not None:
+            self._answered.set()
+        if scan is None or self.transport is None:
+            return  # the client has gone; what was decided stands, and a retry is told it
+        if isinstance(answer, Undecided):
+            if self._waiter is not None and not self._waiter.done():
+                self._messages.appendleft(taken)
+                self._waiter.set_result(None)
+                return
+            answer = Refusal(ErrorCode.GATE_CLOSED)  # we are stopping: another process will look further
+        self.transport.write(self._answer(scan, answer))
+        self._handled()
+
+    def _answer(self, scan: PlainScan, answer: str | BaseException) -> bytes:
+        if isinstance(answer, str):
+            return self._lane.verdict(scan, answer, last=self._close)
+        if isinstance(answer, Refusal):
+            return self._lane.refusal(scan, answer, last=self._close)
+        _log.error("request_failed", request_id=scan.request_id, exc_info=answer)
+        return self._lane.refusal(scan, Refusal(ErrorCode.INTERNAL), last=self._close)
+
+    def _handled(self) -> None:
+        """What aiohttp's loop does after each request."""
+        if self._parser is None or self._close or self.transport is None:
+            if self.transport is not None:
+                self.transport.close()
+            return
+        self._parser.message_consumed()
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
+        if self._messages:
+            self._loop.call_soon(self._go_on)
+
+
+def _whole(payload: StreamReader) -> bytes | None:
+    """The body, left where it is; None while a part of it is under way, and b"" for what the lane does not read."""
+    if isinstance(payload, EmptyStreamReader) or payload.total_bytes > BODY_BYTES_MAX:
+        return b""
+    if not payload._eof:
+        return None
+    return b"".join(payload._buffer)
+
+
+class _Server(web.Server):
+    """Makes the connections."""
+
+    def __init__(self, lane: Lane, made: web.Server) -> None:
+        super().__init__(
+            made.request_handler,
+            request_factory=made.request_factory,
+            handler_cancellation=made.handler_cancellation,
+            loop=made._loop,
+            **made._kwargs,
+        )
+        self._lane = lane
+
+    def __call__(self) -> RequestHandler:
+        return ScanConnection(self._lane, self, loop=self._loop, **self._kwargs)
+
+
+class ExpressRunner(web.AppRunner):
+    """Runs an application of ours with the express lane."""
+
+    async def _make_server(self) -> web.Server:
+        return _Server(Lane(self.app), await super()._make_server())
+
+    async def cleanup(self) -> None:
+        """Stop; what the lane counted is in the metrics afterwards."""
+        await super().cleanup()
+        self.app[appkeys.TALLY].bring()

@@ -1,0 +1,128 @@
+"""The express lane: a scan that came whole and plain is answered on its connection, without a request object.
+
+For each request aiohttp makes a request, a response, a writer and a task; a scan needs none of them. The lane takes the
+message from aiohttp's own parser, looks at it as the ordinary way does, and posts it to the batcher; when the verdict
+comes, the connection writes one piece of bytes. Whatever is not a plain scan with a good token (another address, a
+chunked body, a bad field, an ended token, a ticket that Redis does not know) goes aiohttp's ordinary way, to the
+handler of the same route. So one place says what is wrong with a request; the lane says verdicts and "not now".
+
+`connection.py` is where the lane meets aiohttp.
+"""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final, TypeGuard
+
+import msgspec
+import structlog
+from aiohttp import HttpVersion11, hdrs, web
+from aiohttp.http_parser import RawRequestMessage
+
+from server.domain.catalog import Operator
+from server.domain.errors import Refusal
+from server.domain.redemption import Decision
+from server.web import appkeys
+from server.web.auth import Audience, staff
+from server.web.errors import EVERY_ANSWER, RETRY_AFTER_S, error_body, new_id, request_id_of
+from server.web.scanning import PATH, ScanRequest, scan_answer
+
+_JSON: Final = "application/json"
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(ScanRequest).decode
+_FIXED: Final = "".join(f"{name}: {value}\r\n" for name, value in EVERY_ANSWER.items())
+_log: Final = structlog.get_logger("http")
+
+
+class PlainScan(msgspec.Struct, frozen=True, gc=False):
+    """A scan that the lane can take: who asks, and what."""
+
+    operator: Operator
+    asked: ScanRequest
+    scan_id: str
+    request_id: str
+    started: float  # by the monotonic clock, seconds
+
+
+class Lane:
+    """What the express connections of one application share."""
+
+    def __init__(self, app: web.Application) -> None:
+        self._tokens = app[appkeys.TOKENS]
+        self._directory = app[appkeys.DIRECTORY]
+        self.admission = app[appkeys.ADMISSION]
+        self._tally = app[appkeys.TALLY]
+        self._second = 0
+        self._date = ""
+
+    @staticmethod
+    def is_for(message: object) -> TypeGuard[RawRequestMessage]:
+        """Whether this may be a scan of the lane, by its first line and framing."""
+        return (
+            isinstance(message, RawRequestMessage)
+            and message.path == PATH
+            and message.method == hdrs.METH_POST
+            and message.version == HttpVersion11
+            and not (message.should_close or message.chunked or message.upgrade or message.compression)
+        )
+
+    def read(self, message: RawRequestMessage, body: bytes) -> PlainScan | None:
+        """The scan, or None for whatever the ordinary way has to look at."""
+        started = time.perf_counter()
+        headers = message.headers
+        if (
+            headers.get(hdrs.CONTENT_TYPE) != _JSON
+            or hdrs.CONTENT_ENCODING in headers
+            or hdrs.EXPECT in headers
+        ):
+            return None
+        try:
+            caller = self._tokens.verify(headers.get(hdrs.AUTHORIZATION))
+            if caller.audience is not Audience.GATE:
+                return None
+            operator = staff(caller, self._directory.current)
+            asked = _decode(body)
+        except (Refusal, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        return PlainScan(operator, asked, asked.scan_id or new_id(), request_id_of(headers), started)
+
+    def verdict(self, scan: PlainScan, line: str, *, last: bool) -> bytes:
+        """The whole answer: 200 and the verdict. `last`: the connection ends with it."""
+        decision = Decision.parse(line)
+        body = _encode(scan_answer(decision, scan.scan_id))
+        self._tally.verdict(decision.verdict)
+        return self._whole(scan, HTTPStatus.OK, body, last=last)
+
+    def refusal(self, scan: PlainScan, refusal: Refusal, *, last: bool) -> bytes:
+        """The whole answer: why there is no verdict."""
+        told = Refusal(refusal.code, refusal.message, **{**refusal.detail, "scan_id": scan.scan_id})
+        return self._whole(scan, HTTPStatus(told.code.status), error_body(told, scan.request_id), last=last)
+
+    def _whole(self, scan: PlainScan, status: HTTPStatus, body: bytes, *, last: bool) -> bytes:
+        seconds = time.perf_counter() - scan.started
+        self._tally.request(status.value, seconds)
+        log = _log.debug if status < 400 else _log.info
+        log(
+            "request",
+            method="POST",
+            route=PATH,
+            status=status.value,
+            ms=round(seconds * 1000, 2),
+            request_id=scan.request_id,
+        )
+        again = f"Retry-After: {RETRY_AFTER_S}\r\n" if status == 503 else ""
+        end = "Connection: close\r\n" if last else ""
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {_JSON}\r\n{again}"
+            f"X-Request-Id: {scan.request_id}\r\n{_FIXED}Content-Length: {len(body)}\r\n"
+            f"Date: {self._now()}\r\n{end}\r\n"
+        )
+        return head.encode("ascii") + body
+
+    def _now(self) -> str:
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._date = second, formatdate(second, usegmt=True)
+        return self._date

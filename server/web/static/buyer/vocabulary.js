@@ -100,6 +100,8 @@ register({
   cancelled_order_more: ["没有收款，名额已释放。", "Nothing was charged, and the places are free again."],
   refund_title: ["您的付款将被退还", "Your payment will be refunded"],
   refund_more: ["款项到账时订单已经结束，所以没有出票。工作人员会把 {amount} 原路退回，请保留订单号。", "The money arrived after the order had ended, so no tickets were issued. The staff will return {amount} the way it came. Keep the order number."],
+  other_title: ["订单状态已更新", "This order has changed"],
+  other_more: ["新的状态：{status}。这个页面还不认识它，请刷新，或联系工作人员。", "Its state is now {status}, which this page does not know yet. Load it anew, or ask the staff."],
   order_anew: ["重新下单", "Order anew"],
 
   // upgrade and login

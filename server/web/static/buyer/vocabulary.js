@@ -123,6 +123,7 @@ register({
   guest_more: ["票只存在这台设备的这个浏览器里：清除浏览数据或换设备后无法找回。", "Your tickets live in this browser on this device alone: clear its data or change the device, and they are gone."],
   guest_go: ["以访客身份继续", "Go on as a guest"],
   guest_over: ["这台设备上的访客身份已失效", "The guest of this device is not known any more"],
+  guest_over_more: ["以前购买的票在这里无法再显示。请保留此页面并联系工作人员；若重新开始，这台设备将忘记它们。", "Tickets bought before cannot be shown here any more. Ask the staff with this page; if you begin anew, this device forgets them."],
   guest_anew: ["以新访客身份重新开始", "Begin anew as another guest"],
   guest_note: ["您是访客：票只存在这个浏览器里，请勿清除浏览数据。", "You are a guest: your tickets live in this browser alone. Do not clear its data."],
   not_kept: ["此浏览器不保存任何数据", "This browser keeps nothing"],

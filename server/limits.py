@@ -98,6 +98,7 @@ PASSWORD_QUEUE_MAX = (
     64  # logins that wait for a place: 2 s of hashing; a flood of wrong ones is told 503 at once
 )
 FLUSH_BATCH_MAX = 5_000  # stream entries of one transaction: ~100 ms and a few MiB, so a crash repeats little
+FLUSH_ORDERS_MAX = 500  # orders of one transaction: free ones are issued there, up to 25,000 tickets
 FLUSH_WAIT_S = 0.25  # an idle flusher looks up so often, to see that it is to stop
 FLUSH_LINGER_S = (
     0.02  # wait so long after the first entry, so that a busy stream is written in larger batches

@@ -17,7 +17,7 @@ from bench.run import Run, Work
 from bench.site import Unclean
 from server.domain.ids import is_ticket_code
 
-HTTP_CONNECTIONS: Final = 64
+HTTP_CONNECTIONS: Final = 256  # gates of a large venue; enough to fill whatever goes to Redis in one call
 WINDOW: Final = 16  # scans under way on a socket, in the closed loop
 BATCH_SCANS: Final = 200  # of one upload
 BATCH_CONNECTIONS: Final = 4

@@ -74,7 +74,7 @@ class HttpLoad:
         self._connections: list[_Connection] = []
         self._free: deque[_Connection] = deque()
         self._run: Run | None = None
-        self._next = 0
+        self._next = self._noticed = 0
         self._paced = False
         self._open = 0  # requests under way
         self._over = asyncio.Event()
@@ -148,7 +148,7 @@ class HttpLoad:
 
     def _begin(self, work: Work, due: array[float], *, paced: bool) -> Run:
         self._run = run = Run(work, due)
-        self._next = self._open = 0
+        self._next = self._noticed = self._open = 0
         self._paced = paced
         self._free = deque(self._connections)
         self._over.clear()
@@ -173,7 +173,7 @@ class HttpLoad:
             return
         self._next = index + 1
         self._open += 1
-        run.due[index] = run.sent[index] = now
+        run.due[index] = run.noticed[index] = run.sent[index] = now
         connection.send(index, run.work.requests[index])
 
     def _pump(self, now: float) -> None:
@@ -182,7 +182,10 @@ class HttpLoad:
         if run is None:
             return
         due, number = run.due, len(run.work)
-        while free and self._next < number and due[self._next] <= now:
+        while self._noticed < number and due[self._noticed] <= now:
+            run.noticed[self._noticed] = now
+            self._noticed += 1
+        while free and self._next < self._noticed:
             index = self._next
             self._next = index + 1
             self._open += 1

@@ -245,7 +245,7 @@ class SocketLoad:
         for index in indices:
             run.sent[index] = now
             if not self._paced:
-                run.due[index] = now
+                run.due[index] = run.noticed[index] = now
         gate.under_way += number
         self._under_way += number
         requests = run.work.requests
@@ -258,6 +258,7 @@ class SocketLoad:
             return
         due, over, number = run.due, run.work.over, len(run.work)
         while self._next < number and due[self._next] <= now:
+            run.noticed[self._next] = now
             self._gates[over[self._next]].line.append(self._next)
             self._next += 1
         for gate in self._gates:

@@ -34,13 +34,15 @@ class Work:
 class Run:
     """What a phase saw. One entry per request; times are of `time.perf_counter`, 0.0: not yet, or never.
 
-    `due`: when the request was meant to go out: in a closed loop that is when it did. `lost`: connections that the
+    `due`: when the request was meant to go out: in a closed loop that is when it did. `noticed`: when it was
+    it up; from then to `sent` it waited for a connection: that is the server's doing. `lost`: connections that the
     server ended.
     """
 
     work: Work
     due: array[float]
     done: array[float] = field(init=False)
+    noticed: array[float] = field(init=False)
     sent: array[float] = field(init=False)
     status: array[int] = field(init=False)
     passed: array[int] = field(init=False)
@@ -51,7 +53,7 @@ class Run:
 
     def __post_init__(self) -> None:
         number = len(self.work)
-        self.done, self.sent = array("d", bytes(8 * number)), array("d", bytes(8 * number))
+        self.done, self.noticed, self.sent = (array("d", bytes(8 * number)) for _ in range(3))
         self.status, self.passed = array("H", bytes(2 * number)), array("H", bytes(2 * number))
 
     @property
@@ -82,7 +84,7 @@ class Run:
 
     def lateness_ms(self) -> list[float]:
         """Milliseconds by which the generator itself was late with each request, sorted."""
-        return sorted((sent - due) * 1000 for due, sent in zip(self.due, self.sent, strict=True) if sent)
+        return sorted((seen - due) * 1000 for due, seen in zip(self.due, self.noticed, strict=True) if seen)
 
     def statuses(self) -> dict[str, int]:
         """How often each status came; "none": asked and not answered."""

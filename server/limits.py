@@ -12,6 +12,7 @@ STREAM_FRAME_BYTES_MAX = 4 * 1024  # one scan is under 400 bytes
 BODY_READ_S_MAX = (
     10.0  # an honest body comes with its head; a client that dribbles must not hold a place for ever
 )
+BODY_REST_S_MAX = 0.05  # a body right behind its head comes within a packet; then it is waited for as any other
 ORDER_LINES_MAX = 20  # one script holds all lines at once; 20 keys stay far from blocking Redis for a ms
 ORDER_UNITS_MAX = 50  # tickets of one order; they are issued in one transaction, which stays under 50 ms
 WECHAT_CODE_CHARS_MAX = 512  # a code of a WeChat login is 32; it becomes a part of an address
@@ -105,6 +106,7 @@ PASSWORD_QUEUE_MAX = (
     64  # logins that wait for a place: 2 s of hashing; a flood of wrong ones is told 503 at once
 )
 FLUSH_BATCH_MAX = 5_000  # stream entries of one transaction: ~100 ms and a few MiB, so a crash repeats little
+FLUSH_ORDERS_MAX = 500  # orders of one transaction: free ones are issued there, up to 25,000 tickets
 FLUSH_WAIT_S = 0.25  # an idle flusher looks up so often, to see that it is to stop
 FLUSH_LINGER_S = (
     0.02  # wait so long after the first entry, so that a busy stream is written in larger batches

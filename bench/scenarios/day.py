@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from bench.bed import Bed
+from bench.durations import day_seconds
 from bench.figures import arrivals
 from bench.lanes import body_of, checked
 from bench.lanes_scan import HttpScan, check_success
@@ -129,7 +130,7 @@ class Day(HttpScan):
 
 def arguments(parser: ArgumentParser) -> None:
     """What the scenario takes."""
-    parser.add_argument("--seconds", type=float, default=30.0, help="that the day takes (30)")
+    parser.add_argument("--seconds", type=day_seconds, default=30.0, help="that the day takes (30)")
     parser.add_argument("--scans", type=int, default=30_000, help="of the day (30,000)")
 
 

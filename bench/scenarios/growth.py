@@ -15,6 +15,7 @@ from typing import Final
 import asyncpg
 
 from bench.bed import APPENDFSYNC, Bed
+from bench.durations import phase_seconds
 from bench.figures import middle
 from bench.machine import say
 from bench.measure import Measurement
@@ -33,7 +34,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--tickets", type=int, default=5_000_000, help="in the large installation (5,000,000)"
     )
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each phase (2)")
+    parser.add_argument("--seconds", type=phase_seconds, default=2.0, help="of each phase (2)")
     parser.add_argument("--rounds", type=int, default=4, help="of the closed loops (4)")
 
 

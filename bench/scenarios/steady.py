@@ -5,13 +5,14 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
 from bench.bed import Bed
+from bench.durations import phase_seconds
 from bench.report import Report
 from bench.suite import LANES, measure
 
 
 def arguments(parser: ArgumentParser) -> None:
     """What the scenario takes."""
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each phase of each lane (2)")
+    parser.add_argument("--seconds", type=phase_seconds, default=2.0, help="of each phase of each lane (2)")
     parser.add_argument("--rounds", type=int, default=3, help="of the closed loops (3)")
     parser.add_argument("--tickets", type=int, default=30_000, help="loaded before (30,000)")
     parser.add_argument(

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from bench.answers import client_frame
 from bench.bed import Bed
+from bench.durations import phase_seconds
 from bench.lanes import body_of, checked
 from bench.lanes_scan import HttpScan, SocketScan, check_success
 from bench.machine import say
@@ -88,7 +89,7 @@ def _one_passed(name: str, told: Sequence[tuple[dict[str, Any], Scan]]) -> None:
 
 def arguments(parser: ArgumentParser) -> None:
     """What the scenario takes."""
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each phase (2)")
+    parser.add_argument("--seconds", type=phase_seconds, default=2.0, help="of each phase (2)")
     parser.add_argument("--rounds", type=int, default=3, help="of the closed loops (3)")
     parser.add_argument("--tickets", type=int, default=10_000, help="loaded before (10,000)")
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from redis.asyncio import Redis
 
 from server.domain.orders import NewOrder
 from server.hot import keys
+from server.hot.batcher import Batcher
 from server.hot.connection import ask
 from server.hot.scripts import Script, ScriptRunner
-from server.limits import IDEMPOTENCY_REPLAY_S
+from server.limits import IDEMPOTENCY_REPLAY_S, ORDER_BATCH_MAX, ORDER_QUEUE_MAX
 
 HOLD: Final = Script("hold")
 COMMIT: Final = Script("commit")
 RELEASE: Final = Script("release")
 CAP: Final = Script("cap")
+_Wanted: TypeAlias = tuple[NewOrder, Sequence[bool]]  # an order, and whether each line's product is on sale
 _encoder: Final = msgspec.json.Encoder()
 _new_order: Final = msgspec.json.Decoder(NewOrder)
 
@@ -70,30 +72,33 @@ class Stock:
     def __init__(self, redis: Redis, runner: ScriptRunner) -> None:
         self._redis = redis
         self._runner = runner
+        self._holds: Batcher[_Wanted, HoldAnswer] = Batcher(
+            self._hold, queue_max=ORDER_QUEUE_MAX, batch_max=ORDER_BATCH_MAX
+        )
 
     async def hold(self, order: NewOrder, on_sale: Sequence[bool]) -> HoldAnswer:
         """Reserve all lines or none and record the order, unless the idempotency key has made one before.
 
-        Raises Refusal(REDIS_UNAVAILABLE): undecided, and a retry with the same key is safe.
+        Orders of concurrent callers are judged together, in one step. Raises Refusal: OVERLOADED at once;
+        REDIS_UNAVAILABLE and NOT_ACKNOWLEDGED: undecided, and a retry with the same key is safe.
         """
-        names = [
-            keys.STOCK_EPOCH,
-            keys.idempotency(order.buyer_id, order.idempotency_key),
-            keys.hold(order.order_id),
-            keys.ORDERS_STREAM,
-            *(keys.stock(line.product_id) for line in order.lines),
-        ]
-        args: list[str | int] = [
-            order.order_id,
-            order.payload_hash,
-            IDEMPOTENCY_REPLAY_S,
-            _deadline_ms(order),
-            _encoder.encode(order).decode(),
-        ]
-        for line, sold_now in zip(order.lines, on_sale, strict=True):
-            args += (line.qty, int(sold_now))
-        code, subject, free = await self._runner.run(HOLD, names, args)
-        return HoldAnswer(HoldCode(code), str(subject), int(free))
+        return await self._holds.submit((order, on_sale))
+
+    async def _hold(self, wanted: Sequence[_Wanted]) -> list[HoldAnswer]:
+        names = [keys.STOCK_EPOCH, keys.ORDERS_STREAM]
+        args: list[str | int] = [IDEMPOTENCY_REPLAY_S]
+        products: dict[int, int] = {}  # id -> number of its stock among the keys
+        for order, on_sale in wanted:
+            names += (keys.idempotency(order.buyer_id, order.idempotency_key), keys.hold(order.order_id))
+            lines = [
+                f"{products.setdefault(line.product_id, len(products))} {line.qty} {sold_now:d};"
+                for line, sold_now in zip(order.lines, on_sale, strict=True)
+            ]
+            text = _encoder.encode(order).decode()
+            args += (order.order_id, order.payload_hash, _deadline_ms(order), text, "".join(lines))
+        names += (keys.stock(product_id) for product_id in products)
+        answers = await self._runner.run(HOLD, names, args)
+        return [HoldAnswer(HoldCode(code), str(subject), int(free)) for code, subject, free in answers]
 
     async def held(self, order_id: str) -> NewOrder | None:
         """The order behind an open hold; None when there is no hold, or its order is recorded in Postgres anyway."""

@@ -39,6 +39,20 @@ PRODUCTS = (1, 2, 3)
 NOT_LOADED = 9
 WHEN = datetime(2030, 1, 1, tzinfo=UTC)
 Line = tuple[int, int, bool]  # product, units, on sale
+Wanted = tuple[str, str, list[Line]]  # idempotency key, payload, lines
+WANTED = st.tuples(
+    st.sampled_from("abcdefghijkl"),
+    st.sampled_from("xy"),
+    st.lists(
+        st.tuples(
+            st.sampled_from((*PRODUCTS, *PRODUCTS, NOT_LOADED)),
+            st.integers(1, 4),
+            st.sampled_from((True, True, True, False)),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+)
 
 
 @dataclass
@@ -101,7 +115,8 @@ class StockMachine(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.redis = connect(redis_url)
-        self.stock = Stock(self.redis, ScriptRunner(self.redis, Ack.MEMORY))
+        self.runner = ScriptRunner(self.redis, Ack.MEMORY)
+        self.stock = Stock(self.redis, self.runner)
         self.streams = Streams(self.redis)
         self.model = Model({})
         self.recorded: list[NewOrder] = []
@@ -111,6 +126,7 @@ class StockMachine(RuleBasedStateMachine):
         return self.loop.run_until_complete(call)
 
     def teardown(self) -> None:
+        self.run(self.runner.aclose())
         self.run(self.redis.aclose(close_connection_pool=True))
         self.loop.close()
 
@@ -124,23 +140,38 @@ class StockMachine(RuleBasedStateMachine):
     def open(self) -> None:
         self.run(self.redis.set(keys.STOCK_EPOCH, "run 1"))
 
-    @rule(
-        target=orders,
-        key=st.sampled_from("abcdef"),
-        payload=st.sampled_from("xy"),
-        lines=st.lists(
-            st.tuples(
-                st.sampled_from((*PRODUCTS, *PRODUCTS, NOT_LOADED)),
-                st.integers(1, 4),
-                st.sampled_from((True, True, True, False)),
-            ),
-            min_size=1,
-            max_size=4,
-        ),
-    )
-    def hold(self, key: str, payload: str, lines: list[Line]) -> Any:
+    @rule(target=orders, wanted=WANTED)
+    def hold(self, wanted: Wanted) -> Any:
+        return self.together([wanted])
+
+    @rule(target=orders, batch=st.lists(WANTED, min_size=2, max_size=6))
+    def hold_together(self, batch: list[Wanted]) -> Any:
+        """Buyers of one moment: the same as one after the other."""
+        return self.together(batch)
+
+    def together(self, batch: list[Wanted]) -> Any:
+        made = [self.order(*wanted) for wanted in batch]
+
+        async def all_at_once() -> list[HoldAnswer]:
+            return await asyncio.gather(
+                *(
+                    self.stock.hold(order, [on_sale for _, _, on_sale in lines])
+                    for order, (_, _, lines) in zip(made, batch, strict=True)
+                )
+            )
+
+        answers = self.run(all_at_once())
+        expected = [
+            self.model.hold(order.order_id, *wanted) for order, wanted in zip(made, batch, strict=True)
+        ]
+        assert answers == expected
+        held = [order for order, answer in zip(made, answers, strict=True) if answer.code is HoldCode.HELD]
+        self.recorded += held
+        return multiple(*(order.order_id for order in held))
+
+    def order(self, key: str, payload: str, lines: list[Line]) -> NewOrder:
         self.number += 1
-        order = NewOrder(
+        return NewOrder(
             order_id=f"order-{self.number}",
             buyer_id="demo:ann",
             idempotency_key=key,
@@ -152,13 +183,6 @@ class StockMachine(RuleBasedStateMachine):
                 OrderLine(product, units, 0, Terms(name="岛", functions=())) for product, units, _ in lines
             ),
         )
-        answer = self.run(self.stock.hold(order, [on_sale for _, _, on_sale in lines]))
-
-        assert answer == self.model.hold(order.order_id, key, payload, lines)
-        if answer.code is not HoldCode.HELD:
-            return multiple()
-        self.recorded.append(order)
-        return order.order_id
 
     @rule(order_id=orders, again=st.integers(1, 2))
     def commit(self, order_id: str, again: int) -> None:

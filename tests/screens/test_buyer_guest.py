@@ -85,6 +85,7 @@ async def test_a_guest_whom_the_server_does_not_know_is_not_forgotten_before_the
     over = await kept(buyer.window, "buyer.token")
     await buyer.tab("Orders")
     await expect(buyer.page.get_by_role("heading", name="is not known any more")).to_be_visible()
+    await expect(buyer.page.locator(".notice")).to_contain_text("this device forgets them")
     await buyer.window.picture("buyer-guest-over-phone-en", whole=False)
     await buyer.page.reload()
     await expect(buyer.page.get_by_role("heading", name="is not known any more")).to_be_visible()

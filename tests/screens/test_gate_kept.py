@@ -69,6 +69,30 @@ async def test_a_scan_of_yesterday_is_not_asked_for_any_more_and_that_is_told(
     assert line.sent == []
 
 
+async def test_all_late_answers_are_counted_also_those_for_which_the_list_has_no_room(
+    road: Road, open_window: OpenWindow
+) -> None:
+    codes = await tokens(road, 30)
+    gate = await on_duty(open_window, road)
+    gate.window.expected = [*NO_NETWORK]
+    await gate.window.context.set_offline(True)
+    await expect(gate.banner).to_be_visible()
+    now = time.time() * 1000
+    await gate.keep([{"scan_id": f"s-{n}", "qr_token": codes[n % 30], "at": now + n} for n in range(200)])
+
+    await gate.window.context.set_offline(False)
+
+    await gate.page.wait_for_function(
+        "() => localStorage.getItem('gateline.gate.queue') === '[]'", timeout=60_000
+    )
+    await expect(gate.page.locator(".lates")).to_contain_text("30 let in · 170 refused")
+    await expect(gate.late).to_have_count(100)
+    assert [await gate.tile("Let in"), await gate.tile("Refused")] == [30, 170]
+    await gate.page.get_by_role("button", name="Got it, clear").click()
+    await expect(gate.late).to_have_count(0)
+    assert await gate.page.evaluate("() => localStorage.getItem('gateline.gate.late.sum')") is None
+
+
 async def test_two_windows_of_one_device_send_and_count_each_scan_once(
     road: Road, open_window: OpenWindow
 ) -> None:

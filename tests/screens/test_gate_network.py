@@ -221,6 +221,29 @@ async def test_what_another_machine_answers_is_no_verdict(road: Road, open_windo
     assert len(await gate.waiting()) == 1
 
 
+async def test_an_answer_that_is_nothing_at_all_is_asked_for_again(
+    road: Road, open_window: OpenWindow
+) -> None:
+    [token] = await tokens(road, 1)
+    gate = await on_duty(open_window, road)
+    portals = 3
+
+    async def portal(route: Route) -> None:
+        nonlocal portals
+        portals -= 1
+        if portals >= 0:
+            await route.fulfill(status=200, body="null", content_type="application/json")
+        else:
+            await route.continue_()
+
+    await gate.page.route("**/venue/scan", portal)
+
+    await gate.present(token)
+
+    await expect(gate.word).to_have_text("LET IN")
+    assert await gate.waiting() == []
+
+
 async def test_a_scan_that_the_server_will_not_judge_is_neither_yes_nor_no(
     road: Road, open_window: OpenWindow
 ) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from server.domain.catalog import Role
 from server.store import catalog
@@ -186,3 +187,52 @@ async def test_scans_of_one_operator_are_never_sent_in_the_name_of_another(
     await expect(gate.word).to_have_text("LET IN")
     assert [row["operator"] for row in await successes(road)] == ["hugo"]
     assert [scan["qr_token"] for scan in await gate.waiting()] == [first]
+
+
+async def test_an_operator_who_logs_out_in_another_window_while_this_one_loads_is_out_here_too(
+    road: Road, open_window: OpenWindow
+) -> None:
+    gate = await on_duty(open_window, road)
+    come = asyncio.Event()
+
+    async def slow(route: Route) -> None:
+        await come.wait()
+        await route.continue_()
+
+    await gate.page.route("**/venue", slow)
+    await gate.page.get_by_role("button", name="Change venue or function").click()
+    await expect(gate.page.get_by_role("heading", name="Loading")).to_be_visible()
+    await gate.page.evaluate("() => localStorage.removeItem('gateline.gate.session')")
+    come.set()
+    await gate.page.get_by_role("button", name="Start scanning").click()
+
+    await expect(gate.page.get_by_role("heading", name="Gate login")).to_be_visible()
+
+
+async def test_a_list_of_venues_that_comes_late_does_not_open_a_gate_whose_session_is_over(
+    road: Road, open_window: OpenWindow
+) -> None:
+    gate = await on_duty(open_window, road)
+    gate.window.expected = [*NO_NETWORK]
+    come = asyncio.Event()
+
+    async def slow(route: Route) -> None:
+        await come.wait()
+        await route.continue_()
+
+    async def over(route: Route) -> None:
+        told = {"code": "TOKEN_EXPIRED", "message": "", "request_id": "0"}
+        await route.fulfill(status=401, json=told)
+
+    await gate.page.route("**/venue", slow)
+    await gate.page.route("**/venue/scan", over)
+    await gate.page.get_by_role("button", name="Change venue or function").click()
+    await expect(gate.page.get_by_role("heading", name="Loading")).to_be_visible()
+    await gate.keep([{"scan_id": "s-1", "qr_token": "T1"}])
+    await gate.page.evaluate("() => { window.dispatchEvent(new Event('online')); }")
+    await expect(gate.page.get_by_text("Your session is over. Log in again.")).to_be_visible()
+    async with gate.page.expect_response("**/venue"):
+        come.set()
+    await gate.page.wait_for_timeout(200)
+
+    await expect(gate.page.get_by_text("Your session is over. Log in again.")).to_be_visible()

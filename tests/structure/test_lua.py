@@ -37,7 +37,7 @@ class Source:
 
     def named(self, array: str) -> Named:
         (text,) = self.header[array]
-        before, _, after = text.partition("per ")
+        before, _, after = text.partition(";")[0].partition("per ")
         fixed = re.findall(r"(\d+) (\w+)", before)
         assert [int(number) for number, _ in fixed] == list(range(1, len(fixed) + 1)), text
         return Named([name for _, name in fixed], after.partition(": ")[2].split(", ") if after else [])

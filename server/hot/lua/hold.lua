@@ -1,45 +1,75 @@
--- hold: reserves all lines of an order or none, and records the order, in one step.
+-- hold: judges a batch of orders: each reserves all its lines or none and is recorded, all in this one step.
 --
--- KEYS: 1 epoch, 2 idempotency, 3 hold, 4 orders, then per line: stock
--- ARGV: 1 order_id, 2 payload_hash, 3 idempotency_s, 4 deadline_ms, 5 order, then per line: qty, on_sale
--- RETURNS: {code, order id (HELD, REPLAYED) or the number of the refused line from 1, units available (SOLD_OUT)}
+-- KEYS: 1 epoch, 2 orders, then per order: idempotency, hold; then per product: stock
+-- ARGV: 1 idempotency_s, then per order: order_id, payload_hash, deadline_ms, order, lines
+-- RETURNS: per order {code, order id (HELD, REPLAYED) or the number of the refused line from 1, units free (SOLD_OUT)}
 -- CODES: HELD=0 REPLAYED=1 CONFLICT=2 INACTIVE=3 SOLD_OUT=4 CLOSED=-1 NOT_LOADED=-2
 --
+-- `lines`: per line "<number of its product among the stock keys> <qty> <on_sale>;".
 -- The idempotency key is looked at before any rule of sale: a retry finds its order also when the sale is over.
--- on_sale is the caller's word (status and sale window live in its memory); whether units are free is decided here.
+-- on_sale is the caller's word (status and sale window live in its memory); whether units are free is decided here,
+-- in the order of the batch: stock is read once and written once, before anything is recorded, so that a Redis which
+-- stops halfway has reserved too much rather than sold too much.
 
 local HELD, REPLAYED, CONFLICT, INACTIVE, SOLD_OUT, CLOSED, NOT_LOADED = 0, 1, 2, 3, 4, -1, -2
-local FIRST_LINE_KEY, FIRST_LINE_ARG, ARGS_PER_LINE = 5, 6, 2
-local order_id, payload_hash = ARGV[1], ARGV[2]
+local FIRST_ORDER_KEY, KEYS_PER_ORDER, FIRST_ORDER_ARG, ARGS_PER_ORDER = 3, 2, 2, 5
+local call, gmatch, match = redis.call, string.gmatch, string.match
+
+local orders = (#ARGV - FIRST_ORDER_ARG + 1) / ARGS_PER_ORDER
+local first_stock_key = FIRST_ORDER_KEY + orders * KEYS_PER_ORDER
+local free, reserved = {}, {} -- by number of the product; what is not loaded has nothing free
+local made_now = {} -- idempotency key -> what was made under it in this batch
+local held = {} -- the orders to record: places of their keys and arguments
+
+local function reserve(lines)
+    local wanted, line = {}, 0 -- two lines of one product must fit together
+    for product, qty, on_sale in gmatch(lines, '(%d+) (%d+) (%d);') do
+        line = line + 1
+        local left = free[product]
+        if not left then return NOT_LOADED, tostring(line), 0 end
+        if on_sale ~= '1' then return INACTIVE, tostring(line), 0 end
+        wanted[product] = (wanted[product] or 0) + tonumber(qty)
+        if wanted[product] > left then return SOLD_OUT, tostring(line), left end
+    end
+    for product, qty in pairs(wanted) do
+        free[product] = free[product] - qty
+        reserved[product] = (reserved[product] or 0) + qty
+    end
+    return HELD
+end
+
+local function judge(key, arg)
+    local order_id, payload_hash = ARGV[arg], ARGV[arg + 1]
+    local made = made_now[KEYS[key]] or call('GET', KEYS[key])
+    if made then
+        local made_id, made_hash = match(made, '^([^\t]*)\t(.*)$')
+        return { made_hash == payload_hash and REPLAYED or CONFLICT, made_id, 0 }
+    end
+    local code, refused_line, left = reserve(ARGV[arg + 4])
+    if code ~= HELD then return { code, refused_line, left } end
+    made_now[KEYS[key]] = order_id .. '\t' .. payload_hash
+    held[#held + 1] = { key, arg }
+    return { HELD, order_id, 0 }
+end
 
 -- A shut epoch does not end with its number of shards.
-if not string.find(redis.call('GET', KEYS[1]) or '', '%d$') then return { CLOSED, '', 0 } end
-
-local made = redis.call('GET', KEYS[2])
-if made then
-    local made_id, made_hash = string.match(made, '^([^\t]*)\t(.*)$')
-    if made_hash == payload_hash then return { REPLAYED, made_id, 0 } end
-    return { CONFLICT, made_id, 0 }
+local open = string.find(call('GET', KEYS[1]) or '', '%d$')
+for key = first_stock_key, #KEYS do
+    local stock = call('HMGET', KEYS[key], 'sellable', 'reserved', 'sold')
+    free[tostring(key - first_stock_key)] = stock[1] and stock[1] - stock[2] - stock[3]
 end
-
-local lines = #KEYS - FIRST_LINE_KEY + 1
-local wanted = {} -- by key: two lines of one product must fit together
-for line = 1, lines do
-    local arg = FIRST_LINE_ARG + (line - 1) * ARGS_PER_LINE
-    local key = KEYS[FIRST_LINE_KEY + line - 1]
-    local stock = redis.call('HMGET', key, 'sellable', 'reserved', 'sold')
-    if not stock[1] then return { NOT_LOADED, tostring(line), 0 } end
-    if ARGV[arg + 1] ~= '1' then return { INACTIVE, tostring(line), 0 } end
-    local free = stock[1] - stock[2] - stock[3]
-    wanted[key] = (wanted[key] or 0) + tonumber(ARGV[arg])
-    if wanted[key] > free then return { SOLD_OUT, tostring(line), free } end
+local answers = {}
+for order = 0, orders - 1 do
+    local key, arg = FIRST_ORDER_KEY + order * KEYS_PER_ORDER, FIRST_ORDER_ARG + order * ARGS_PER_ORDER
+    answers[order + 1] = open and judge(key, arg) or { CLOSED, '', 0 }
 end
-
-for line = 1, lines do
-    local arg = FIRST_LINE_ARG + (line - 1) * ARGS_PER_LINE
-    redis.call('HINCRBY', KEYS[FIRST_LINE_KEY + line - 1], 'reserved', ARGV[arg])
+for product, qty in pairs(reserved) do
+    call('HINCRBY', KEYS[first_stock_key + product], 'reserved', qty)
 end
-redis.call('HSET', KEYS[3], 'deadline_ms', ARGV[4], 'order', ARGV[5])
-redis.call('SET', KEYS[2], order_id .. '\t' .. payload_hash, 'EX', ARGV[3])
-redis.call('XADD', KEYS[4], '*', 'd', ARGV[5])
-return { HELD, order_id, 0 }
+for _, order in ipairs(held) do
+    local key, arg = order[1], order[2]
+    call('HSET', KEYS[key + 1], 'deadline_ms', ARGV[arg + 2], 'order', ARGV[arg + 3])
+    call('SET', KEYS[key], made_now[KEYS[key]], 'EX', ARGV[1])
+    call('XADD', KEYS[2], '*', 'd', ARGV[arg + 3])
+end
+return answers

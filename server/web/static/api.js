@@ -45,8 +45,9 @@ export async function call(method, path, {body, token, headers = {}, timeoutMs =
     try {
       parsed = text ? JSON.parse(text) : {};
     } catch {
-      throw new Unreached("not an answer of this server");
+      parsed = null;
     }
+    if (parsed === null || typeof parsed !== "object") throw new Unreached("not an answer of this server");
     if (!answer.ok) throw new Refused(answer.status, parsed);
     return parsed;
   } catch (fault) {

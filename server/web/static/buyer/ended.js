@@ -12,6 +12,7 @@ const TITLES = {PAID: "paid_title", EXPIRED: "expired_title", CANCELLED: "cancel
 /** `{title, element}`. */
 export function endedView(scene) {
   const {order, life, check, go} = scene;
+  if (!(order.status in TITLES)) return unheardOf(scene);
   const title = t(TITLES[order.status]);
   if (order.status === "PAID") return {title, element: paid(scene)};
   const anew = button(t("order_anew"), () => go("#/"));
@@ -28,6 +29,12 @@ export function endedView(scene) {
     if (!life.over) say(told.textContent);
   }, "quiet");
   return {title, element: h("div", {class: "stack"}, notice("wait", null, t("expired_more"), anew, again), told)};
+}
+
+/** A newer server's word, which this page has no words for. */
+function unheardOf({order, go}) {
+  return {title: t("other_title"), element: notice("", null, t("other_more", {status: order.status}),
+    button(t("retry"), () => location.reload()), button(t("order_anew"), () => go("#/"), "quiet"))};
 }
 
 function paid({order, life}) {

@@ -50,7 +50,8 @@ function loginNotice(fault, retry) {
   if (fault.code === "NOT_KEPT") return notice("stop", t("not_kept"), t("not_kept_more"));
   if (fault.way === "guest") {
     const ended = fault.code !== "TOKEN_REQUIRED";
-    return notice("wait", t(ended ? "guest_over" : "guest"), t("guest_more"), loginButton(retry, ended ? "guest_anew" : "guest_go"));
+    if (ended) return notice("wait", t("guest_over"), t("guest_over_more"), loginButton(retry, "guest_anew"));
+    return notice("wait", t("guest"), t("guest_more"), loginButton(retry, "guest_go"));
   }
   if (fault.way === "none") {
     return notice("wait", t("wechat_only"), t("wechat_only_more"), h("p", {class: "mono"}, location.origin + location.pathname));

@@ -23,10 +23,9 @@ export function usesLeft(entitlements) {
       h("span", {class: "figure small"}, left ? t("left_of", {left, total}) : t("used_up")))));
 }
 
-/** How a ticket stands at this moment: ACTIVE, SOON, REDEEMED, OVER or VOID. */
+/** How a ticket stands at this moment: ACTIVE, SOON, REDEEMED, OVER, VOID, or what a newer server calls it. */
 export function standing(ticket, now) {
-  if (ticket.status === "VOID") return "VOID";
-  if (ticket.status === "REDEEMED") return "REDEEMED";
+  if (ticket.status !== "ACTIVE") return ticket.status;
   if (ticket.valid_until && now >= Date.parse(ticket.valid_until)) return "OVER";
   if (ticket.valid_from && now < Date.parse(ticket.valid_from)) return "SOON";
   return "ACTIVE";
@@ -39,7 +38,7 @@ const TONES = {
 
 /** A state as a word and a shape. */
 export function tag(state) {
-  return h("span", {class: `tag ${TONES[state]}`}, t(state));
+  return h("span", {class: `tag ${TONES[state] ?? ""}`}, t(state));
 }
 
 /** When a ticket may be used, where that is bounded. */

@@ -142,6 +142,7 @@ function stamp(text, more, last) {
 
 function closedNotice(state, ticket) {
   if (state === "VOID") return notice("stop", t("void_title"), t("void_more"));
+  if (state !== "OVER") return notice("wait", t("unusable_title"), t("other_more", {status: state}));
   return notice("stop", t("over_title"), t("over_more", {at: moment(ticket.valid_until)}));
 }
 

@@ -10,7 +10,7 @@ import {remembered, tickets} from "./wallet.js";
 
 const LOOK_MS = 5_000;
 const LOOK_FOR_MS = 600_000;
-const RANK = ["ACTIVE", "SOON", "REDEEMED", "OVER", "VOID"];
+const RANK = ["VOID", "OVER", "REDEEMED", "SOON", "ACTIVE"]; // what a newer server calls otherwise stands behind all
 
 export function ticketsView({title, body, life}) {
   title.textContent = t("tickets");
@@ -24,7 +24,7 @@ export function ticketsView({title, body, life}) {
     if (drawn === painted) return; // what is drawn anew under a finger loses its tap
     painted = drawn;
     const sorted = owned.map((ticket) => ({ticket, state: standing(ticket, serverNow())}))
-      .sort((one, other) => RANK.indexOf(one.state) - RANK.indexOf(other.state));
+      .sort((one, other) => RANK.indexOf(other.state) - RANK.indexOf(one.state));
     fill(list, sorted.length
       ? sorted.map(card)
       : h("li", null, empty(t("tickets_empty"), t("tickets_empty_more"), h("a", {class: "button", href: "#/"}, t("to_shop")))));

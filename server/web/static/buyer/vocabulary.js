@@ -100,6 +100,8 @@ register({
   cancelled_order_more: ["没有收款，名额已释放。", "Nothing was charged, and the places are free again."],
   refund_title: ["您的付款将被退还", "Your payment will be refunded"],
   refund_more: ["款项到账时订单已经结束，所以没有出票。工作人员会把 {amount} 原路退回，请保留订单号。", "The money arrived after the order had ended, so no tickets were issued. The staff will return {amount} the way it came. Keep the order number."],
+  other_title: ["订单状态已更新", "This order has changed"],
+  other_more: ["新的状态：{status}。这个页面还不认识它，请刷新，或联系工作人员。", "Its state is now {status}, which this page does not know yet. Load it anew, or ask the staff."],
   order_anew: ["重新下单", "Order anew"],
 
   // upgrade and login
@@ -121,6 +123,7 @@ register({
   guest_more: ["票只存在这台设备的这个浏览器里：清除浏览数据或换设备后无法找回。", "Your tickets live in this browser on this device alone: clear its data or change the device, and they are gone."],
   guest_go: ["以访客身份继续", "Go on as a guest"],
   guest_over: ["这台设备上的访客身份已失效", "The guest of this device is not known any more"],
+  guest_over_more: ["以前购买的票在这里无法再显示。请保留此页面并联系工作人员；若重新开始，这台设备将忘记它们。", "Tickets bought before cannot be shown here any more. Ask the staff with this page; if you begin anew, this device forgets them."],
   guest_anew: ["以新访客身份重新开始", "Begin anew as another guest"],
   guest_note: ["您是访客：票只存在这个浏览器里，请勿清除浏览数据。", "You are a guest: your tickets live in this browser alone. Do not clear its data."],
   not_kept: ["此浏览器不保存任何数据", "This browser keeps nothing"],

@@ -68,14 +68,17 @@ function leaveWork() {
 async function goToWork({change = false} = {}) {
   if (!session.get()) return logIn(); // logged out in another window
   const {username, token} = session.get();
-  show({element: h("main", {class: "page door row"}, h("span", {class: "wheel"}), h("h1", {tabindex: -1, class: "calm"}, t("loading")))});
+  const loading = {element: h("main", {class: "page door row"}, h("span", {class: "wheel"}), h("h1", {tabindex: -1, class: "calm"}, t("loading")))};
+  show(loading);
   try {
     const answer = await call("GET", "/venue", {token});
+    if (view !== loading) return; // the session ended meanwhile
     rememberVenues(answer.venues);
     const known = !change && knownPlace(answer, username);
     if (known) return scan(known);
     show(choiceView({answer, username, chosen: scan}));
   } catch (fault) {
+    if (view !== loading) return;
     if (fault instanceof Refused && [401, 403].includes(fault.status)) return logIn(fault.code);
     const before = place.get()?.username === username ? place.get() : null;
     if (before && !change) return scan(before);
@@ -91,6 +94,7 @@ function notLoaded(before) {
 }
 
 function scan(where) {
+  if (!session.get()) return logIn(); // logged out in another window
   place.choose(where);
   const {username, token} = session.get();
   for (const old of queue.outdated()) late.add(old, {fault: "NEVER"});

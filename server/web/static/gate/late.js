@@ -8,9 +8,11 @@ import {reading} from "./reasons.js";
 import {shape} from "./shapes.js";
 
 const NAME = "gate.late";
+const SUM = "gate.late.sum"; // {success, reject}: also of those that are not listed any more
 const KEPT_MAX = 100; // of a long outage: the newest; all of them stand in the report
 
 const read = () => kept.get(NAME) ?? [];
+const sum = () => kept.get(SUM) ?? {success: 0, reject: 0};
 
 export const late = {
   add(scan, answer) {
@@ -18,9 +20,13 @@ export const late = {
     const line = {id: scan.scan_id, at: scan.at, label: scan.label, username: scan.username,
       answer: {result, reason, ticket_status, ticket_code, fault}};
     kept.set(NAME, [line, ...read()].slice(0, KEPT_MAX));
+    if (result) kept.set(SUM, {...sum(), [result]: sum()[result] + 1});
   },
   count: () => read().length,
-  clear: () => kept.drop(NAME),
+  clear() {
+    kept.drop(NAME);
+    kept.drop(SUM);
+  },
 };
 
 function line({at, label, answer}) {
@@ -41,10 +47,9 @@ export function lateCard() {
     const lines = read();
     element.hidden = lines.length === 0;
     if (!lines.length) return fill(element);
-    const of = (result) => lines.filter((each) => each.answer.result === result).length;
     fill(element,
       h("div", {class: "row apart wrap"}, h("h2", {id: "late-title"}, t("late_title")),
-        h("p", {class: "figure"}, t("late_count", {go: of("success"), stop: of("reject")}))),
+        h("p", {class: "figure"}, t("late_count", {go: sum().success, stop: sum().reject}))),
       h("p", {class: "soft"}, t("late_more")),
       h("ul", {class: "stack tight"}, lines.map(line)),
       h("button", {class: "button quiet", type: "button", onclick: () => { late.clear(); update(); }}, t("late_clear")));

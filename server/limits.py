@@ -12,7 +12,9 @@ STREAM_FRAME_BYTES_MAX = 4 * 1024  # one scan is under 400 bytes
 BODY_READ_S_MAX = (
     10.0  # an honest body comes with its head; a client that dribbles must not hold a place for ever
 )
-BODY_REST_S_MAX = 0.05  # a body right behind its head comes within a packet; then it is waited for as any other
+BODY_REST_S_MAX = (
+    0.05  # a body right behind its head comes within a packet; then it is waited for as any other
+)
 ORDER_LINES_MAX = 20  # one script holds all lines at once; 20 keys stay far from blocking Redis for a ms
 ORDER_UNITS_MAX = 50  # tickets of one order; they are issued in one transaction, which stays under 50 ms
 WECHAT_CODE_CHARS_MAX = 512  # a code of a WeChat login is 32; it becomes a part of an address

@@ -14,8 +14,12 @@ UPLOAD_SCANS_MAX = (
 UPLOAD_BYTES_MAX = (
     512 * 1024
 )  # so many scans, each field as long as it may be, are 430 KB; honest ones 170 KB
+STREAM_FRAME_BYTES_MAX = 4 * 1024  # one scan is under 400 bytes
 BODY_READ_S_MAX = (
     10.0  # an honest body comes with its head; a client that dribbles must not hold a place for ever
+)
+BODY_REST_S_MAX = (
+    0.05  # a body right behind its head comes within a packet; then it is waited for as any other
 )
 ORDER_LINES_MAX = 20  # one script holds all lines at once; 20 keys stay far from blocking Redis for a ms
 ORDER_UNITS_MAX = 50  # tickets of one order; they are issued in one transaction, which stays under 50 ms
@@ -95,6 +99,10 @@ TICKET_LOAD_S_MAX = 2.0  # how long a scan of a ticket unknown to Redis waits fo
 DIRECTORY_POLL_S = 0.5  # catalog, venues and operators are followed "within a second"
 BACKLOG_POLL_S = 0.5
 SHUTDOWN_DRAIN_S_MAX = 20.0  # SIGTERM: finish what was begun, flush, leave; Kubernetes kills after 30 s
+STREAM_PING_S = (
+    20.0  # a gate that is silent so long is asked whether it lives, and has half as long to say so
+)
+STREAM_CLOSE_S_MAX = 2.0  # for the answers under way and the gate's goodbye, when its socket is closed
 PASSWORD_WAIT_S_MAX = 5.0  # for a place to hash
 
 # --- Queues and batches ---------------------------------------------------------------------------------------
@@ -106,6 +114,9 @@ UPLOADED_SCANS_AT_ONCE_MAX = (
 UPLOADS_AT_ONCE_MAX = 32  # uploads of a process being judged: 16 MiB of bodies; one more is told 503 at once
 UPLOAD_WAIT_S_MAX = 10.0  # what of an upload found no place by then is told OVERLOADED, each scan for itself
 UPLOAD_RETRY_S = 0.1  # a queue that is full is empty after half a second
+STREAM_SCANS_MAX = (
+    64  # of one gate's socket under way: a turnstile has one or two, a collector of many gates more
+)
 SCAN_BATCH_MAX = 256  # scans of one script call: about 5 ms of Redis, so other callers are not starved
 SCAN_CALLS_IN_FLIGHT_MAX = 2  # a shard's calls under way: one is being judged while the next is being written
 ORDER_QUEUE_MAX = 2_048  # orders waiting for stock: half a second of work at 4,000/s, then 503 at once
@@ -115,6 +126,7 @@ PASSWORD_QUEUE_MAX = (
     64  # logins that wait for a place: 2 s of hashing; a flood of wrong ones is told 503 at once
 )
 FLUSH_BATCH_MAX = 5_000  # stream entries of one transaction: ~100 ms and a few MiB, so a crash repeats little
+FLUSH_ORDERS_MAX = 500  # orders of one transaction: free ones are issued there, up to 25,000 tickets
 FLUSH_WAIT_S = 0.25  # an idle flusher looks up so often, to see that it is to stop
 FLUSH_LINGER_S = (
     0.02  # wait so long after the first entry, so that a busy stream is written in larger batches
@@ -146,4 +158,5 @@ CHECK_LOOK_PAUSE_S = 0.1  # between two looks: longer than a flush, so that they
 CHECK_EXAMPLES_MAX = 5  # of each kind of breach: enough to see a pattern
 CASHIER_SESSIONS_MAX = 10_000  # the gateway simulator keeps so many payments, then forgets the oldest
 SIMULATED_NOTIFICATIONS_MAX = 64  # the WeChat simulator's deliveries under way at once
+GARBAGE_OBJECTS = 20_000  # made and not freed before a collection: some MiB, a few hundred scans under way
 TOKEN_CACHE_MAX = 10_000  # verified tokens remembered until they expire; past it the oldest half goes

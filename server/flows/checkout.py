@@ -18,7 +18,7 @@ from server.flows.lookup import OrderLookup
 from server.flows.settle import Settlement, consistent
 from server.hot.stock import HoldAnswer, HoldCode, Stock
 from server.limits import READ_OWN_WRITE_S_MAX
-from server.store import attempts, orders, outbox
+from server.store import orders, outbox
 from server.store.outbox import Kind, Message
 from server.store.pool import Connection, Database
 from server.telemetry import ORDERS
@@ -167,8 +167,7 @@ class Checkout:
                 return order
             if order.status is not OrderStatus.PENDING_PAYMENT:
                 raise Refusal(ErrorCode.ORDER_NOT_CANCELLABLE, status=order.status.value)
-            await orders.end(connection, order_id, OrderStatus.CANCELLED, self._now())
-            await attempts.begin_closing_of(connection, [order_id])
+            await orders.end(connection, [order_id], OrderStatus.CANCELLED, self._now())
             await outbox.send(connection, [Message(Kind.RELEASE, order_id, order.units())])
             return msgspec.structs.replace(order, status=OrderStatus.CANCELLED)
 

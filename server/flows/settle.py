@@ -6,13 +6,14 @@ the tickets and writes what Redis is to be told; a repeat finds the first result
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal, cast
 
 from server.domain.errors import ErrorCode, Refusal
 from server.domain.ids import new_ticket_code
 from server.domain.orders import Order, OrderStatus
-from server.domain.payments import CURRENCY, PaymentNews, Settled, judge
+from server.domain.payments import PaymentNews, Settled, judge
 from server.domain.tickets import issue
 from server.flows.lookup import OrderLookup
 from server.store import attempts, orders, outbox, payments, tickets
@@ -22,6 +23,7 @@ from server.telemetry import SETTLEMENTS, TICKETS_ISSUED, alert
 
 FREE_GATEWAY: Final = "free"
 Result = Literal["PAID", "PENDING", "REFUND_REQUIRED"]
+_RECORDED: Final = (Settled.PAID, Settled.REFUND_REQUIRED)  # what has a row in `payments`
 _ALERTS: Final = {
     Settled.REFUND_REQUIRED: "REFUND_REQUIRED",
     Settled.AMOUNT_MISMATCH: "PAYMENT_AMOUNT_MISMATCH",
@@ -84,49 +86,35 @@ async def settle_locked(connection: Connection, order: Order, news: PaymentNews)
 
     Returns the result, and whether it was given before: then nothing was done, and nobody needs to be told again.
     """
-    known = await payments.known(connection, news.gateway, news.gateway_txn_id)
-    settled = judge(order, news, known)
-    if settled not in (Settled.PAID, Settled.REFUND_REQUIRED):
-        return settled, False
-    if news.out_trade_no is not None:
+    settled = judge(order, news, None)
+    # Most news is told for the first time: then recording it tells so, and nothing needs to be asked.
+    first = settled in _RECORDED and await payments.insert(connection, news, applied=settled is Settled.PAID)
+    if not first:
+        settled = judge(order, news, await payments.known(connection, news.gateway, news.gateway_txn_id))
+    if settled in _RECORDED and news.out_trade_no is not None:
         await attempts.paid(connection, news.out_trade_no)
-    if known is not None:
-        return settled, True
-    if not await payments.insert(connection, news, applied=settled is Settled.PAID):
-        # The same transaction is being told for another order at this very moment.
-        return Settled.TRANSACTION_CONFLICT, False
     now = datetime.now(UTC)
-    if settled is Settled.PAID:
-        await _issue(connection, order, now)
-    elif order.status in (OrderStatus.EXPIRED, OrderStatus.CANCELLED):
-        await orders.end(connection, order.order_id, OrderStatus.REFUND_REQUIRED, now)
-    return settled, False
+    if first and settled is Settled.PAID:
+        await _issue(connection, [order], now)
+    elif first and order.status in (OrderStatus.EXPIRED, OrderStatus.CANCELLED):
+        await orders.end(connection, [order.order_id], OrderStatus.REFUND_REQUIRED, now)
+    return settled, settled in _RECORDED and not first
 
 
-async def settle_free(connection: Connection, order: Order) -> None:
-    """Settle an order that costs nothing, in the very transaction that records it."""
-    news = PaymentNews(
-        gateway=FREE_GATEWAY,
-        gateway_txn_id=order.order_id,
-        order_id=order.order_id,
-        success=True,
-        amount_fen=0,
-        currency=CURRENCY,
-        paid_at=order.created_at,
-    )
-    await settle_locked(connection, order, news)
+async def settle_free(connection: Connection, free: Sequence[Order]) -> None:
+    """Settle orders that cost nothing, in the very transaction that records them, all with a few statements."""
+    await payments.insert_free(connection, FREE_GATEWAY, [order.order_id for order in free])
+    await _issue(connection, free, datetime.now(UTC))
 
 
-async def _issue(connection: Connection, order: Order, now: datetime) -> None:
-    issued = issue(order, now, new_ticket_code)
-    await orders.end(connection, order.order_id, OrderStatus.PAID, now)
-    await attempts.begin_closing_of(connection, [order.order_id])  # so that it is not paid a second time
-    await tickets.insert(connection, issued)
-    await outbox.send(
-        connection,
-        [
-            Message(Kind.COMMIT, order.order_id, order.units()),
-            *(Message(Kind.TICKET, ticket.code) for ticket in issued),
-        ],
-    )
-    TICKETS_ISSUED.inc(len(issued))
+async def _issue(connection: Connection, paid: Sequence[Order], now: datetime) -> None:
+    """The orders are paid: their tickets, and what Redis is to be told; nothing can pay them a second time."""
+    issued = [(order, issue(order, now, new_ticket_code)) for order in paid]
+    await orders.end(connection, [order.order_id for order in paid], OrderStatus.PAID, now)
+    await tickets.insert(connection, [ticket for _, of_order in issued for ticket in of_order])
+    messages = []
+    for order, of_order in issued:
+        messages.append(Message(Kind.COMMIT, order.order_id, order.units()))
+        messages += (Message(Kind.TICKET, ticket.code) for ticket in of_order)
+    await outbox.send(connection, messages)
+    TICKETS_ISSUED.inc(sum(len(of_order) for _, of_order in issued))

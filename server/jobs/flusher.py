@@ -26,6 +26,7 @@ from server.limits import (
     FLUSH_BUSY_ENTRIES_MIN,
     FLUSH_BUSY_LINGER_S,
     FLUSH_LINGER_S,
+    FLUSH_ORDERS_MAX,
     FLUSH_WAIT_S,
     GUARD_POLL_S,
 )
@@ -78,7 +79,7 @@ class Flusher:
     async def step(self, stream: str) -> None:
         """One round: wait for entries, give them a moment to gather, write them. No pause while more are waiting."""
         before = self._written.pop(stream, 0)
-        if before < FLUSH_BATCH_MAX:
+        if before < _batch_max(stream):
             if not await self._streams.wait(stream, self._last.get(stream, ORIGIN), FLUSH_WAIT_S):
                 return
             busy = (
@@ -101,7 +102,7 @@ class Flusher:
             if cursor is None:
                 return 0
             stages = _Stages(stream)
-            entries = await self._streams.read(stream, cursor, FLUSH_BATCH_MAX)
+            entries = await self._streams.read(stream, cursor, _batch_max(stream))
             stages.end("read")
             written = entries[-1].id if entries else cursor
             if entries:
@@ -120,6 +121,10 @@ class Flusher:
         for stream in streams:
             while await self.flush(stream, loading=loading):
                 pass
+
+
+def _batch_max(stream: str) -> int:
+    return FLUSH_ORDERS_MAX if stream == keys.ORDERS_STREAM else FLUSH_BATCH_MAX
 
 
 async def _write(connection: Connection, stream: str, entries: Sequence[Entry], stages: _Stages) -> None:
@@ -145,9 +150,9 @@ async def _write(connection: Connection, stream: str, entries: Sequence[Entry], 
 
 async def _write_orders(connection: Connection, new: Sequence[NewOrder]) -> None:
     await orders.insert(connection, new)
-    for order in new:
-        if order.total_fen == 0:
-            await settle_free(connection, Order.just_made(order))
+    free = [Order.just_made(order) for order in new if order.total_fen == 0]
+    if free:
+        await settle_free(connection, free)
 
 
 async def _set_aside(connection: Connection, stream: str, entry: Entry, fault: Exception) -> None:

@@ -55,9 +55,12 @@ async def of_buyer(connection: Connection, buyer_id: str, before: str, limit: in
     )
 
 
-async def end(connection: Connection, order_id: str, status: OrderStatus, at: datetime) -> None:
-    """Move an order whose lock the caller holds out of PENDING_PAYMENT, or to REFUND_REQUIRED."""
-    await connection.execute(_Q["end_order"], order_id, status.value, at)
+async def end(connection: Connection, ids: Sequence[str], status: OrderStatus, at: datetime) -> None:
+    """Move orders whose locks the caller holds out of PENDING_PAYMENT, or to REFUND_REQUIRED.
+
+    What can still be paid of them at a gateway is to be closed.
+    """
+    await connection.execute(_Q["end_orders"], list(ids), status.value, at)
 
 
 async def expire(connection: Connection, now: datetime, limit: int, patience: timedelta) -> list[Order]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
-from server.domain.payments import KnownPayment, PaymentNews
+from server.domain.payments import CURRENCY, KnownPayment, PaymentNews
 from server.store.pool import Connection
 from server.store.queries import load
 
@@ -18,7 +19,7 @@ async def known(connection: Connection, gateway: str, gateway_txn_id: str) -> Kn
 
 
 async def insert(connection: Connection, news: PaymentNews, *, applied: bool) -> bool:
-    """Record the transaction. False: another transaction of ours recorded it in the meantime, for another order."""
+    """Record the transaction. False: it was recorded before, for this order or another."""
     inserted = await connection.fetchval(
         _Q["insert_payment"],
         news.gateway,
@@ -30,3 +31,11 @@ async def insert(connection: Connection, news: PaymentNews, *, applied: bool) ->
         news.paid_at,
     )
     return inserted is not None
+
+
+async def insert_free(connection: Connection, gateway: str, order_ids: Sequence[str]) -> None:
+    """Record orders that cost nothing as paid; the transaction of each is the order itself.
+
+    Raises asyncpg.UniqueViolationError for one that is recorded already.
+    """
+    await connection.execute(_Q["insert_free_payments"], gateway, list(order_ids), CURRENCY)

@@ -17,6 +17,11 @@ _REDEMPTIONS: Final = load("redemptions")
 
 async def insert(connection: Connection, tickets: Sequence[Ticket]) -> None:
     """Write issued tickets. Raises asyncpg.UniqueViolationError when one was issued for that unit before."""
+    parts = [
+        (ticket.code, position, left)
+        for ticket in tickets
+        for position, left in enumerate(ticket.entitlements)
+    ]
     await connection.execute(
         _Q["insert_tickets"],
         [ticket.code for ticket in tickets],
@@ -29,14 +34,6 @@ async def insert(connection: Connection, tickets: Sequence[Ticket]) -> None:
         [ticket.valid_from for ticket in tickets],
         [ticket.valid_until for ticket in tickets],
         [ticket.issued_at for ticket in tickets],
-    )
-    parts = [
-        (ticket.code, position, left)
-        for ticket in tickets
-        for position, left in enumerate(ticket.entitlements)
-    ]
-    await connection.execute(
-        _Q["insert_entitlements"],
         [code for code, _, _ in parts],
         [position for _, position, _ in parts],
         [left.function_code for _, _, left in parts],

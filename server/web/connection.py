@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -18,7 +19,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from server.domain.errors import ErrorCode, Refusal
 from server.domain.redemption import Undecided
-from server.limits import BODY_BYTES_MAX
+from server.limits import BODY_BYTES_MAX, BODY_REST_S_MAX
 from server.web import appkeys
 from server.web.express import Lane, PlainScan
 from server.web.scanning import presented
@@ -29,25 +30,26 @@ _log: Final = structlog.get_logger("http")
 class ScanConnection(RequestHandler):
     """A connection of aiohttp's with the express lane in front.
 
-    One scan of a connection is under way at a time, since HTTP answers in order; what comes behind it waits in
-    aiohttp's own bounded queue.
+    One scan of a connection is under way at a time, since HTTP answers in order. Its message stays the first of
+    aiohttp's own bounded queue until it is answered, and what comes behind it waits there.
     """
 
-    __slots__ = ("_answered", "_half", "_lane", "_scan", "_taken")
+    __slots__ = ("_answered", "_lane", "_rest_due", "_under_way")
 
     def __init__(self, lane: Lane, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
         self._lane = lane
-        self._scan: PlainScan | None = None  # under way
-        self._taken: Any = None  # the message it was read from, which the ordinary way may have to read again
-        self._half: Any = None  # the message whose body has not come as a whole
+        self._under_way = False
+        self._rest_due: asyncio.TimerHandle | None = None  # while a part of a body is waited for
         self._answered: asyncio.Event | None = None  # set when a stop waits for the answer
 
     def data_received(self, data: bytes) -> None:
         """Parse, and take what is for the lane; aiohttp's own loop is woken only by what is left to it."""
         waiter, self._waiter = self._waiter, None
-        super().data_received(data)
-        self._waiter = waiter
+        try:
+            super().data_received(data)
+        finally:
+            self._waiter = waiter
         self._go_on()
 
     def resume_writing(self) -> None:
@@ -55,65 +57,87 @@ class ScanConnection(RequestHandler):
         super().resume_writing()
         self._go_on()
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The end; what was asked is decided all the same."""
+        super().connection_lost(exc)
+        self._rest_came()
+
     async def shutdown(self, timeout: float | None = 15.0) -> None:
         """Ends the connection; a scan under way is answered first, since its decision stands."""
-        if self._scan is not None:
+        if self._under_way:
             self._answered = asyncio.Event()
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
                     await self._answered.wait()
         await super().shutdown(timeout)
 
+    def _process_keepalive(self) -> None:
+        """A connection with a scan or a body under way is not idle, though aiohttp's loop waits; a deaf one is."""
+        if self._messages and not self._paused:
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        super()._process_keepalive()
+
     def _go_on(self) -> None:
         """Take the next message if aiohttp's loop waits for one; wake that loop if it is not for the lane."""
         waiter = self._waiter
-        if not self._messages or waiter is None or waiter.done() or self._scan is not None or self._paused:
+        if not self._messages or waiter is None or waiter.done() or self._under_way or self._paused:
             return
         message, payload = self._messages[0]
         scan = None
         if self._lane.is_for(message):
             body = _whole(payload)
-            if body is None and self._half is not message:
-                self._half = message  # head and body often come as two packets: the next one may bring it all
+            if body is None and self._rest_due is None:
+                # Head and body often come as two packets: the next one may bring it all.
+                self._rest_due = self._loop.call_later(BODY_REST_S_MAX, self._go_on)
                 return
             scan = self._lane.read(message, body) if body else None
-        self._half = None
+        self._rest_came()
         if scan is None:
             waiter.set_result(None)
             return
-        self._taken, self._scan = self._messages.popleft(), scan
+        self._under_way = True
         try:
-            self._lane.admission.ask(presented(scan.asked, scan.scan_id), scan.operator, self._told)
-        except Refusal as refusal:
-            self._told(refusal)
+            self._lane.admission.ask(
+                presented(scan.asked, scan.scan_id), scan.operator, partial(self._told, scan)
+            )
+        except Exception as fault:
+            self._told(scan, fault)
 
-    def _told(self, answer: str | Undecided | BaseException) -> None:
+    def _rest_came(self) -> None:
+        if self._rest_due is not None:
+            self._rest_due.cancel()
+            self._rest_due = None
+
+    def _told(self, scan: PlainScan, answer: str | Undecided | BaseException) -> None:
         """The gate's word on the scan under way."""
-        scan, self._scan = self._scan, None
-        taken, self._taken = self._taken, None
+        self._under_way = False
         if self._answered is not None:
             self._answered.set()
-        if scan is None or self.transport is None:
-            return  # the client has gone; what was decided stands, and a retry is told it
         if isinstance(answer, Undecided):
             if self._waiter is not None and not self._waiter.done():
-                self._messages.appendleft(taken)
                 self._waiter.set_result(None)
                 return
             answer = Refusal(ErrorCode.GATE_CLOSED)  # we are stopping: another process will look further
-        self.transport.write(self._answer(scan, answer))
+        told = self._answer(scan, answer)
+        if self.transport is None:
+            return  # the client has gone; what was decided stands, and a retry is told it
+        self.transport.write(told)
         self._handled()
 
     def _answer(self, scan: PlainScan, answer: str | BaseException) -> bytes:
         if isinstance(answer, str):
-            return self._lane.verdict(scan, answer, last=self._close)
-        if isinstance(answer, Refusal):
-            return self._lane.refusal(scan, answer, last=self._close)
-        _log.error("request_failed", request_id=scan.request_id, exc_info=answer)
-        return self._lane.refusal(scan, Refusal(ErrorCode.INTERNAL), last=self._close)
+            try:
+                return self._lane.verdict(scan, answer, last=self._close)
+            except Exception as fault:
+                answer = fault
+        if not isinstance(answer, Refusal):
+            _log.error("request_failed", request_id=scan.request_id, exc_info=answer)
+            answer = Refusal(ErrorCode.INTERNAL)
+        return self._lane.refusal(scan, answer, last=self._close)
 
     def _handled(self) -> None:
         """What aiohttp's loop does after each request."""
+        self._messages.popleft()
         if self._parser is None or self._close or self.transport is None:
             if self.transport is not None:
                 self.transport.close()
@@ -161,4 +185,5 @@ class ExpressRunner(web.AppRunner):
     async def cleanup(self) -> None:
         """Stop; what the lane counted is in the metrics afterwards."""
         await super().cleanup()
-        self.app[appkeys.TALLY].bring()
+        for tally in (appkeys.TALLY, appkeys.STREAM_TALLY):
+            self.app[tally].bring()

@@ -23,6 +23,7 @@ from server.web import (
     pages,
     reports,
     scanning,
+    stream,
     tickets,
     uploading,
     webhooks,
@@ -174,6 +175,10 @@ ROUTES: Final[tuple[Route, ...]] = (
         body=uploading.UploadRequest, body_bytes_max=UPLOAD_BYTES_MAX, answer=uploading.UploadAnswer,
         errors=(E.OVERLOADED,),
         errors_inside=(E.SCAN_TOO_OLD, E.SCAN_IN_FUTURE, *_SCAN, E.INVALID_JSON, E.VALIDATION_FAILED, E.INTERNAL),
+    ),
+    Route(
+        method="GET", path=stream.PATH, handler=stream.stream, access=Access.OPERATOR, status=101,
+        errors=(E.UPGRADE_REQUIRED, *_RECORD),
     ),
     Route(
         method="GET", path="/reports/redemptions", handler=reports.redemptions, access=Access.ANALYST,

@@ -19,8 +19,8 @@ from server.web.tickets import from_unix_ms
 
 PATH: Final = "/venue/scan"
 Code = Annotated[str, msgspec.Meta(pattern=rf"^[A-Za-z0-9_-]{{1,{CODE_CHARS_MAX}}}\Z")]
-QrToken = Annotated[str, msgspec.Meta(min_length=1, max_length=QR_TOKEN_CHARS_MAX)]
 ScanId = Annotated[str, msgspec.Meta(pattern=rf"^[A-Za-z0-9._:-]{{1,{SCAN_ID_CHARS_MAX}}}\Z")]
+QrToken = Annotated[str, msgspec.Meta(min_length=1, max_length=QR_TOKEN_CHARS_MAX)]
 TerminalId = Annotated[str, msgspec.Meta(pattern=rf"^[A-Za-z0-9._:-]{{1,{TERMINAL_ID_CHARS_MAX}}}\Z")]
 
 

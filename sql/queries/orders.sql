@@ -25,9 +25,14 @@ SELECT * FROM order_lines WHERE order_id = ANY ($1::text[]) ORDER BY order_id, p
 -- $1 buyer, $2 newest id to leave out (or 'Z' for the first page), $3 how many.
 SELECT * FROM orders WHERE buyer_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3;
 
--- name: end_order
--- $1 order, $2 status, $3 when. The caller holds its lock and knows the transition to be legal.
-UPDATE orders SET status = $2, ended_at = $3 WHERE id = $1;
+-- name: end_orders
+-- $1 orders, $2 status, $3 when. The caller holds their locks and knows the transition to be legal. What can still be
+-- paid of them at WeChat is to be closed.
+WITH closing AS (
+    UPDATE payment_attempts SET phase = 'CLOSING'
+    WHERE order_id = ANY ($1::text[]) AND phase IN ('PREPARING', 'OPEN')
+)
+UPDATE orders SET status = $2, ended_at = $3 WHERE id = ANY ($1::text[]);
 
 -- name: lock_expired_orders
 -- $1 now, $2 how many, $3 not waited for any more: past their deadline and unpaid; what another transaction holds is left

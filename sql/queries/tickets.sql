@@ -1,16 +1,16 @@
 -- name: insert_tickets
--- Arrays: $1 code, $2 order, $3 position, $4 unit, $5 buyer, $6 product, $7 name, $8 valid from, $9 until, $10 issued.
-INSERT INTO tickets (code, order_id, position, unit, buyer_id, product_id, product_name, valid_from, valid_until,
-                     issued_at)
-SELECT * FROM unnest($1::text[], $2::text[], $3::integer[], $4::integer[], $5::text[], $6::integer[], $7::text[],
-                     $8::timestamptz[], $9::timestamptz[], $10::timestamptz[]);
-
--- name: insert_entitlements
--- Arrays: $1 ticket, $2 position, $3 function, $4 label, $5 total uses.
+-- Arrays: $1 code, $2 order, $3 position, $4 unit, $5 buyer, $6 product, $7 name, $8 valid from, $9 until, $10 issued;
+-- and of their entitlements: $11 ticket, $12 position, $13 function, $14 label, $15 total uses.
+WITH issued AS (
+    INSERT INTO tickets (code, order_id, position, unit, buyer_id, product_id, product_name, valid_from, valid_until,
+                         issued_at)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::integer[], $4::integer[], $5::text[], $6::integer[], $7::text[],
+                         $8::timestamptz[], $9::timestamptz[], $10::timestamptz[])
+)
 INSERT INTO entitlements (ticket_code, position, function_code, label, total_uses, remaining_uses)
 SELECT code, position, function, label, total, total
-FROM unnest($1::text[], $2::integer[], $3::text[], $4::text[], $5::integer[]) AS part (code, position, function,
-                                                                                      label, total);
+FROM unnest($11::text[], $12::integer[], $13::text[], $14::text[], $15::integer[])
+     AS part (code, position, function, label, total);
 
 -- name: tickets_by_code
 -- $1 codes.

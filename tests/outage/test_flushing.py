@@ -14,9 +14,9 @@ from redis.asyncio import Redis
 
 from server.hot import keys
 from server.jobs import flusher
-from server.store import event_rows, redemptions
+from server.store import event_rows, outbox, redemptions
 from server.store.event_rows import EventRows
-from tests.conftest import Serve
+from tests.conftest import Audit, Serve
 from tests.road import Road
 
 REDEMPTIONS = keys.redemptions(0)
@@ -151,3 +151,35 @@ async def test_the_metrics_tell_what_each_stage_of_a_flush_takes(
     took = {stage: told("sum", stage) - before[stage][1] for stage in stages}
     assert took["parse"] >= 0.2
     assert all(0 < seconds < 0.2 for stage, seconds in took.items() if stage != "parse"), took
+
+
+async def test_free_orders_of_one_flush_are_settled_together_and_a_refused_one_does_not_hinder_them(
+    serve: Serve, redis: Redis, pg: asyncpg.Connection[Any], monkeypatch: pytest.MonkeyPatch, audit: Audit
+) -> None:
+    road = await serve(jobs=False)
+    await road.parts.flusher.follow(road.parts.stream_names)
+    free = await road.jobs_by_hand(road.product({"bus": 2, "ferry": 1}, price_fen=0, sellable=100))
+    asked = [asyncio.ensure_future(road.order({free: 2}, buyer=f"buyer-{n}")) for n in range(20)]
+    while await road.parts.streams.length(keys.ORDERS_STREAM) < len(asked):
+        await asyncio.sleep(0.01)
+    await redis.xadd(keys.ORDERS_STREAM, {"d": "garbage"})
+    sends = []
+    send = outbox.send
+
+    async def listen(connection: Any, messages: Sequence[Any]) -> None:
+        sends.append(len(messages))
+        await send(connection, messages)
+
+    monkeypatch.setattr(outbox, "send", listen)
+    await road.parts.flusher.drain([keys.ORDERS_STREAM])
+    made = [await each for each in asked]
+
+    assert [each.status for each in made] == [201] * 20
+    assert sum(sends) == 20 * (1 + 2) and len(sends) <= 5  # the halves of what had garbage in it
+    assert await pg.fetchval("SELECT count(*) FROM orders WHERE status = 'PAID'") == 20
+    assert await pg.fetchval("SELECT count(*) FROM tickets") == 40
+    assert await pg.fetchval("SELECT count(*) FROM dead_letters") == 1
+    while await road.parts.publisher.publish():
+        pass
+    await pg.execute("DELETE FROM dead_letters")
+    await audit(road)

@@ -111,7 +111,7 @@ async def test_orders_of_a_killed_server_expire_once_and_their_units_are_free_ag
 async def test_what_is_left_when_the_jobs_stop_is_flushed_and_published(
     serve: Serve, pg: asyncpg.Connection[Any], monkeypatch: pytest.MonkeyPatch, audit: Audit
 ) -> None:
-    monkeypatch.setattr(flusher, "FLUSH_BATCH_MAX", 3)
+    monkeypatch.setattr(flusher, "FLUSH_ORDERS_MAX", 3)
     road = await serve(jobs=False)
     product = await road.jobs_by_hand(road.product(price_fen=100, sellable=20))
     made = [(await road.order({product: 1})).json["order_id"] for _ in range(10)]

@@ -162,18 +162,3 @@ async def test_the_other_language_keeps_what_is_chosen(open_window: OpenWindow, 
 async def test_all_of_it_is_loaded_within_100_kb(open_window: OpenWindow, road: Road) -> None:
     window = await open_report(open_window, road, "?window=week")
     assert await window.bytes_loaded() < 60_000
-
-
-async def test_every_module_is_asked_for_at_once_and_not_one_after_the_other(
-    open_window: OpenWindow, road: Road
-) -> None:
-    window = await open_window("/report")
-    named = set(
-        await window.page.locator("link[rel=modulepreload], script[type=module]").evaluate_all(
-            "(links) => links.map((link) => new URL(link.href || link.src).pathname)"
-        )
-    )
-    loaded = await window.page.evaluate(
-        "() => performance.getEntriesByType('resource').map((each) => new URL(each.name).pathname)"
-    )
-    assert named == {path for path in loaded if path.endswith(".js")}

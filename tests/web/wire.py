@@ -39,8 +39,7 @@ class Wire:
             headers: CIMultiDict[str] = CIMultiDict(pairs)  # type: ignore[arg-type]
             assert len(headers) == len({name.lower() for name in headers}), pairs
             raw = await self.reader.readexactly(int(headers.get("Content-Length", "0")))
-        version, status, *_ = first.split(" ", 2)
-        assert version in ("HTTP/1.1", "HTTP/1.0")
+        _, status, *_ = first.split(" ", 2)
         parsed: Any = None
         if headers.get("Content-Type") == "application/json":
             parsed = msgspec.json.decode(raw)

@@ -164,7 +164,7 @@ class HttpLoad:
         finally:
             self._run = None
         if not self._paced and self._next >= len(run.work):
-            run.until = min(run.until, max(run.sent))  # used up: the rate is that of the time they lasted
+            run.until = min(run.until, max(run.done))  # used up: the rate is that of the time they lasted
         return run
 
     def _send_next(self, connection: _Connection, now: float) -> None:

@@ -152,7 +152,7 @@ class SocketLoad:
             self._send(gate, self._window, perf_counter())
         await self._wait(seconds)
         if not any(gate.line for gate in self._gates):
-            run.until = min(run.until, max(run.sent))  # used up: the rate is that of the time they lasted
+            run.until = min(run.until, max(run.done))  # used up: the rate is that of the time they lasted
         return run
 
     async def paced(self, work: Work, due: Sequence[float]) -> Run:

@@ -108,6 +108,8 @@ class Measurement:
         for measured in self.lanes.values():
             requests = int(measured.expected * seconds * SPARE / measured.lane.units) + 64
             run = await self.load(measured, requests, seconds, "peak")
+            if not run.rate:
+                raise Unclean(f"{measured.lane.name}: no answer in {seconds} s")
             measured.rates.append(run.rate)
             measured.expected = max(measured.expected, run.rate)
             say(f"  {measured.lane.name:<16} {run.rate:>9,.0f}/s")

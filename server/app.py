@@ -48,12 +48,13 @@ from server.limits import (
 from server.paying import Paying, Sessions, compose, open_sessions
 from server.store.pool import Database
 from server.telemetry import alert
-from server.web import appkeys, pages, scanning
+from server.web import appkeys, pages, scanning, stream
 from server.web.auth import Tokens
 from server.web.endpoint import endpoint
 from server.web.errors import answer_everything, expect
 from server.web.openapi import describe
 from server.web.routes import ROUTES, Route
+from server.web.stream import Gates
 from server.web.tally import Tally
 
 VERSION: Final = version("gateline")
@@ -221,7 +222,9 @@ def build_app(parts: Parts, *, metrics_dir: Path | None = None, jobs: Jobs | Non
     app[appkeys.BACKLOG] = backlog
     app[appkeys.DATABASE] = parts.database
     app[appkeys.REPORTS_DATABASE] = parts.reports_database
-    app[appkeys.TALLY] = Tally(scanning.PATH)
+    app[appkeys.TALLY] = Tally("POST", scanning.PATH)
+    app[appkeys.STREAM_TALLY] = Tally("GET", stream.PATH)
+    app[stream.GATES] = Gates()
     app[appkeys.METRICS] = metrics_dir
     _add_routes(
         app,
@@ -233,6 +236,7 @@ def build_app(parts: Parts, *, metrics_dir: Path | None = None, jobs: Jobs | Non
             and (parts.paying.wechat is not None or not route.wechat_only)
         ],
     )
+    app.on_shutdown.append(_send_gates_away)
     app.cleanup_ctx.append(_background(parts, backlog, jobs))
     return app
 
@@ -253,7 +257,9 @@ def _background(
         with suppress(Refusal):  # Postgres may be away: then the follower goes on trying
             await parts.directory.refresh()
         await backlog.look()
-        tasks = [asyncio.create_task(parts.directory.follow()), asyncio.create_task(_watch(backlog))]
+        gates = app[stream.GATES]
+        beside = (parts.directory.follow(), _watch(backlog), gates.watch())
+        tasks = [asyncio.create_task(each) for each in beside]
         running = None if jobs is None else asyncio.create_task(jobs.run())
         yield
         await parts.redeemer.drain()
@@ -263,6 +269,10 @@ def _background(
         await _cancel(tasks)
 
     return run
+
+
+async def _send_gates_away(app: web.Application) -> None:
+    await app[stream.GATES].stop()
 
 
 async def _watch(backlog: Backlog) -> None:

@@ -8,10 +8,13 @@ gives a clear 4xx or 503 to the client, never a hang and never a half-done act.
 BODY_BYTES_MAX = (
     64 * 1024
 )  # the largest honest body (an order of 20 lines with client context) is under 4 KiB
+STREAM_FRAME_BYTES_MAX = 4 * 1024  # one scan is under 400 bytes
 BODY_READ_S_MAX = (
     10.0  # an honest body comes with its head; a client that dribbles must not hold a place for ever
 )
-BODY_REST_S_MAX = 0.05  # a body right behind its head comes within a packet; then it is waited for as any other
+BODY_REST_S_MAX = (
+    0.05  # a body right behind its head comes within a packet; then it is waited for as any other
+)
 ORDER_LINES_MAX = 20  # one script holds all lines at once; 20 keys stay far from blocking Redis for a ms
 ORDER_UNITS_MAX = 50  # tickets of one order; they are issued in one transaction, which stays under 50 ms
 WECHAT_CODE_CHARS_MAX = 512  # a code of a WeChat login is 32; it becomes a part of an address
@@ -84,11 +87,18 @@ TICKET_LOAD_S_MAX = 2.0  # how long a scan of a ticket unknown to Redis waits fo
 DIRECTORY_POLL_S = 0.5  # catalog, venues and operators are followed "within a second"
 BACKLOG_POLL_S = 0.5
 SHUTDOWN_DRAIN_S_MAX = 20.0  # SIGTERM: finish what was begun, flush, leave; Kubernetes kills after 30 s
+STREAM_PING_S = (
+    20.0  # a gate that is silent so long is asked whether it lives, and has half as long to say so
+)
+STREAM_CLOSE_S_MAX = 2.0  # for the answers under way and the gate's goodbye, when its socket is closed
 PASSWORD_WAIT_S_MAX = 5.0  # for a place to hash
 
 # --- Queues and batches ---------------------------------------------------------------------------------------
 SCAN_QUEUE_MAX = 4_096  # scans waiting for a shard: half a second of work at 8,000/s, then 503 at once
 QUEUED_S_MAX = 2.0  # a scan that is not sent by then is refused: Redis hangs, and its gate has given up
+STREAM_SCANS_MAX = (
+    64  # of one gate's socket under way: a turnstile has one or two, a collector of many gates more
+)
 SCAN_BATCH_MAX = 256  # scans of one script call: about 5 ms of Redis, so other callers are not starved
 SCAN_CALLS_IN_FLIGHT_MAX = 2  # a shard's calls under way: one is being judged while the next is being written
 ORDER_QUEUE_MAX = 2_048  # orders waiting for stock: half a second of work at 4,000/s, then 503 at once
@@ -130,4 +140,5 @@ CHECK_LOOK_PAUSE_S = 0.1  # between two looks: longer than a flush, so that they
 CHECK_EXAMPLES_MAX = 5  # of each kind of breach: enough to see a pattern
 CASHIER_SESSIONS_MAX = 10_000  # the gateway simulator keeps so many payments, then forgets the oldest
 SIMULATED_NOTIFICATIONS_MAX = 64  # the WeChat simulator's deliveries under way at once
+GARBAGE_OBJECTS = 20_000  # made and not freed before a collection: some MiB, a few hundred scans under way
 TOKEN_CACHE_MAX = 10_000  # verified tokens remembered until they expire; past it the oldest half goes

@@ -35,6 +35,7 @@ REQUEST_SECONDS: Final = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 SCANS: Final = Counter("gateline_scans", "Verdicts told to gates, replays included.", ["verdict"])
+GATE_SOCKETS: Final = Gauge("gateline_gate_sockets", "Open sockets of gates.", multiprocess_mode="livesum")
 SCAN_BATCH: Final = Histogram(
     "gateline_scan_batch", "Scans of one script call.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
 )

@@ -62,17 +62,15 @@ class Day(HttpScan):
             self._fresh(each, number)
             for number, each in enumerate(self._scans.make(self._supply.take(requests - extra)))
         ]
-        passing = [number for number, shown in enumerate(hour) if shown.kind == "pass"]
-        for first in self._dice.sample(passing, min(extra, len(passing))):
-            hour.append(self._once_more(hour[first].scan, first, len(hour), first + _LATER * requests))
+        for first in self._dice.sample(range(len(hour)), min(extra, len(hour))):
+            hour.append(self._once_more(hour[first], first, len(hour), first + _LATER * requests))
         self._hour = hour
         self._order = sorted(range(len(hour)), key=lambda number: hour[number].at)
         return Work([self._request(hour[number].scan) for number in self._order], PASSED, keep_every=1)
 
     def settle(self, run: Run) -> None:
         """Every scan of the hour was told what its kind must be told. Raises Unclean."""
-        passed = sum(1 for shown in self._hour if shown.kind in ("pass", "lost"))
-        checked(self.name, run, wanted=passed)
+        checked(self.name, run, wanted=sum(map(self._passes, self._hour)))
         said = {self._order[place]: answer for place, answer in run.kept.items()}
         shown_again = {shown.first for shown in self._hour if shown.kind == "again"}
         for number, shown in enumerate(self._hour):
@@ -103,8 +101,16 @@ class Day(HttpScan):
             return Shown(scan(forged, each.use, each.place, each.gate, each.scan_id), "forged", None, number)
         return Shown(each, "pass", None, number)
 
-    def _once_more(self, each: Scan, first: int, number: int, at: float) -> Shown:
-        if self._dice.random() < LOST / (AGAIN + LOST):
+    def _passes(self, shown: Shown) -> bool:
+        """Whether it is let in; what is asked again, whether it was."""
+        kind = (
+            self._hour[shown.first].kind if shown.kind == "lost" and shown.first is not None else shown.kind
+        )
+        return kind == "pass"
+
+    def _once_more(self, shown: Shown, first: int, number: int, at: float) -> Shown:
+        each = shown.scan
+        if shown.kind != "pass" or self._dice.random() < LOST / (AGAIN + LOST):
             return Shown(each, "lost", first, at)
         place, gate = self._dice.choice(SERVING[each.use.function_code])
         return Shown(

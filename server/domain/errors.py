@@ -46,7 +46,7 @@ class ErrorCode(enum.Enum):
     REQUEST_TIMEOUT = (408, True, "The body did not come within 10 seconds.")
     BODY_TOO_LARGE = (413, False, "The body is larger than 64 KiB.")
     UNSUPPORTED_MEDIA_TYPE = (415, False, "The body must be application/json, and not packed.")
-    # 409: the state of things
+    # 409, 426: the state of things, and of the connection
     IDEMPOTENCY_CONFLICT = (409, False, "This Idempotency-Key was used for another order.")
     SCAN_ID_CONFLICT = (409, False, "This scan_id was used for another ticket or function.")
     ORDER_NOT_PAYABLE = (409, False, "The order is no longer waiting for payment.")
@@ -61,6 +61,7 @@ class ErrorCode(enum.Enum):
     PAYEE_MISMATCH = (409, False, "The payment went to another merchant or app than was asked for.")
     WECHAT_OPENID_REQUIRED = (409, False, "Log in from this WeChat app first; the order stays payable.")
     TICKET_NOT_USABLE = (409, False, "The ticket is void or past its validity: no QR is shown for it.")
+    UPGRADE_REQUIRED = (426, False, "This address is a WebSocket.")
     # 422: understood, and refused by a rule of sale
     SOLD_OUT = (422, False, "Not enough units are left.")
     PRODUCT_INACTIVE = (422, False, "The product is not on sale now.")

@@ -29,7 +29,6 @@ _TO_INT_DIGITS: Final = bytes(
 )
 # Two characters at a time (10 bits): twice as fast as base64.b32encode with a translation of its alphabet.
 _PAIRS: Final = tuple(high + low for high in CROCKFORD for low in CROCKFORD)
-_TICKET_SHIFTS: Final = range(70, -1, -10)
 _ORDER_SHIFTS: Final = range(120, -1, -10)
 
 
@@ -57,8 +56,12 @@ def unpack_ticket_code(packed: bytes) -> str:
     """Turn 10 bytes into the ticket code they stand for. ValueError for any other length."""
     if len(packed) != TICKET_CODE_BYTES:
         raise ValueError(f"a packed ticket code is {TICKET_CODE_BYTES} bytes, not {len(packed)}")
-    number = int.from_bytes(packed, "big")
-    return "".join([_PAIRS[number >> shift & 1023] for shift in _TICKET_SHIFTS])
+    n, pairs = int.from_bytes(packed, "big"), _PAIRS
+    # Written out, since every scan comes through here: half the time of a loop.
+    return (
+        f"{pairs[n >> 70]}{pairs[n >> 60 & 1023]}{pairs[n >> 50 & 1023]}{pairs[n >> 40 & 1023]}"
+        f"{pairs[n >> 30 & 1023]}{pairs[n >> 20 & 1023]}{pairs[n >> 10 & 1023]}{pairs[n & 1023]}"
+    )
 
 
 def is_ticket_code(text: str) -> bool:

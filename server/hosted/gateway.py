@@ -79,7 +79,9 @@ class HostedGateway:
         self._session = session
         self._url = url
         self._secrets = secrets
-        self._notify_url = f"{public_url}/payments/notify"
+        self._notify_url = urlencode(
+            {"notify_url": f"{public_url}/payments/notify"}
+        )  # all else needs no quoting
         self._now = now
 
     def select(self, payer: Payer) -> Channel:
@@ -88,14 +90,10 @@ class HostedGateway:
 
     async def prepare(self, order: Order, channel: Channel, payer: Payer) -> Prepared:
         """The cashier's address for this order: the same for a retry, since it names the order and nothing fresh."""
-        asked = urlencode(
-            {
-                "order_id": order.order_id,
-                "amount_fen": order.total_fen,
-                "currency": CURRENCY,
-                "expires_at": int(order.expires_at.timestamp()),
-                "notify_url": self._notify_url,
-            }
+        expires_at = int(order.expires_at.timestamp())
+        asked = (
+            f"order_id={order.order_id}&amount_fen={order.total_fen}&currency={CURRENCY}&expires_at={expires_at}"
+            f"&{self._notify_url}"
         )
         signature = signing.digest(self._secrets[0], "pay", asked.encode())
         return Prepared(channel, {"payUrl": f"{self._url}/pay?{asked}&signature={signature}"})

@@ -21,9 +21,12 @@ from server.domain.redemption import Decision
 from server.hot import keys
 from server.hot.connection import ask
 from server.hot.epoch import Epochs
+from server.hot.scripts import Script, ScriptRunner
 from server.hot.stock import Level
 from server.limits import POSTGRES_BULK_S_MAX, REHYDRATE_PAGE, SCAN_REPLAY_S
 
+FILL: Final = Script("fill")
+_OVERTAKEN: Final = -1
 # Patterns, for SCAN.
 _TICKETS: Final = "{s*}:t:*"
 _SAID: Final = "{s*}:v:*"
@@ -33,8 +36,9 @@ _HOLDS: Final = "{stock}:o:*"
 class Loading:
     """One rehydration's right to write. All methods raise Refusal(GATE_CLOSED) once another one has begun."""
 
-    def __init__(self, redis: Redis, epochs: Epochs, shards: int) -> None:
+    def __init__(self, redis: Redis, runner: ScriptRunner, epochs: Epochs, shards: int) -> None:
         self._redis = redis
+        self._runner = runner
         self._epochs = epochs
         self._shards = shards
         self._token = secrets.token_hex(8)
@@ -114,11 +118,16 @@ class Loading:
         for code in hashes:
             by_shard.setdefault(keys.shard_of(code, self._shards), []).append(code)
         for shard, codes in by_shard.items():
-            async with self._writing(keys.slot(keys.epoch(shard))) as pipe:
-                for code in codes:
-                    name = keys.ticket(shard, code)
-                    pipe.delete(name)
-                    pipe.hset(name, items=list(hashes[code]))
+            names = [
+                self._slots[keys.slot(keys.epoch(shard))][1],
+                *(keys.ticket(shard, code) for code in codes),
+            ]
+            args: list[str | int] = [self._token]
+            for code in codes:
+                args.append(len(hashes[code]))
+                args += hashes[code]
+            if await self._runner.run(FILL, names, args) == _OVERTAKEN:
+                raise _overtaken()
 
     async def verdicts(self, told: Iterable[tuple[str, Decision]], now_ms: int) -> None:
         """Write what scans were told, per scan_id, for the rest of its time."""
@@ -140,8 +149,12 @@ class Loading:
         async with self._redis.pipeline(transaction=True) as pipe:
             await ask(pipe.watch(loading))
             if await ask(pipe.get(loading)) != self._token:
-                raise Refusal(ErrorCode.GATE_CLOSED, "Another process is loading Redis.")
+                raise _overtaken()
             pipe.multi()  # type: ignore[no-untyped-call]
             yield pipe
             if len(pipe):
                 await ask(pipe.execute(), seconds=POSTGRES_BULK_S_MAX)
+
+
+def _overtaken() -> Refusal:
+    return Refusal(ErrorCode.GATE_CLOSED, "Another process is loading Redis.")

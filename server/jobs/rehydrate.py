@@ -7,6 +7,7 @@ flushers and publishers of other processes out meanwhile.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,12 +17,14 @@ import asyncpg
 import structlog
 from redis.asyncio import Redis
 
+from server.config import Ack
 from server.domain.errors import ErrorCode, Refusal
 from server.domain.redemption import Decision, Verdict, pack_terms
 from server.flows.lookup import TicketLoader
 from server.hot import keys
 from server.hot.epoch import Epochs
 from server.hot.loading import Loading
+from server.hot.scripts import ScriptRunner
 from server.hot.stock import Level
 from server.hot.stream import ORIGIN, Streams, ordinal
 from server.jobs.flusher import Flusher
@@ -56,6 +59,9 @@ class Rehydration:
         """`durable`: Redis writes to disk before it answers (acknowledgement `fsync` or `replica`)."""
         self._db = db
         self._redis = redis
+        self._runner = ScriptRunner(
+            redis, Ack.MEMORY
+        )  # what is loaded stands in the record, and is told to nobody
         self._streams = streams
         self._epochs = epochs
         self._loader = loader
@@ -94,7 +100,7 @@ class Rehydration:
 
     async def _begin(self) -> Loading:
         """Close the gates, then drain the streams: from here on Postgres knows everything."""
-        loading = Loading(self._redis, self._epochs, self._shards)
+        loading = Loading(self._redis, self._runner, self._epochs, self._shards)
         await loading.begin()
         await self._drain()
         return loading
@@ -114,6 +120,7 @@ class Rehydration:
             raise Refusal(ErrorCode.POSTGRES_UNAVAILABLE) from fault
         finally:
             session.terminate()
+            await self._runner.aclose()
 
     async def _drain(self) -> None:
         """Also streams of an earlier number of shards."""
@@ -183,16 +190,24 @@ class Rehydration:
     async def _load_tickets(self, loading: Loading, progress: Progress) -> int:
         async with self._db.connection() as connection:
             total = await tickets.count(connection)
-        after, done = "", 0
+        done = 0
         progress("tickets", 0, total)
-        while True:
-            async with self._db.connection() as connection:
-                codes = await tickets.codes_page(connection, after, REHYDRATE_PAGE)
-            if not codes:
-                return done
-            await loading.tickets(await self._loader.gate_hashes(codes))
-            after, done = codes[-1], done + len(codes)
-            progress("tickets", done, max(total, done))
+        reading = asyncio.create_task(self._page_of_tickets(""))
+        try:
+            while hashes := await reading:
+                reading = asyncio.create_task(self._page_of_tickets(max(hashes)))  # while this one is written
+                await loading.tickets(hashes)
+                done += len(hashes)
+                progress("tickets", done, max(total, done))
+        finally:
+            reading.cancel()
+            await asyncio.wait([reading])
+        return done
+
+    async def _page_of_tickets(self, after: str) -> dict[str, list[str]]:
+        async with self._db.connection() as connection:
+            codes = await tickets.codes_page(connection, after, REHYDRATE_PAGE)
+        return await self._loader.gate_hashes(codes) if codes else {}
 
     async def _load_verdicts(self, loading: Loading) -> None:
         """What gates were told during the last day, so that a retry across the loss is answered as before."""

@@ -36,6 +36,7 @@ DATABASE: Final = web.AppKey("database", Database)
 REPORTS_DATABASE: Final = web.AppKey("reports_database", Database)
 METRICS: Final[web.AppKey[Path | None]] = web.AppKey("metrics")  # None: this process alone
 TALLY: Final = web.AppKey("tally", Tally)  # of the express lane
+STREAM_TALLY: Final = web.AppKey("stream_tally", Tally)  # of the socket lane
 OPENAPI: Final = web.AppKey("openapi", bytes)  # the document, encoded once
 # Only where there is a merchant:
 WECHAT_DOOR: Final = web.AppKey("wechat_door", WeChatDoor)

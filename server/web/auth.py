@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import jwt
 import msgspec
+from aiohttp import hdrs
 
 from server.domain.catalog import Directory, Operator, Role
 from server.domain.errors import ErrorCode, Refusal
@@ -20,6 +21,7 @@ from server.limits import TOKEN_CACHE_MAX
 
 _ALGORITHM: Final = "HS256"
 _TOKEN_CHARS_MAX: Final = 2_048  # ours are under 400
+_AMONG_PROTOCOLS: Final = "bearer."
 _BEARER: Final = "bearer "  # the scheme is read in any case (RFC 9110, 11.1)
 
 
@@ -109,6 +111,20 @@ class Tokens:
             return Caller(Audience(claims["aud"]), claims["sub"], generation, expires_at_s)
         except (jwt.InvalidTokenError, ValueError, TypeError, RecursionError) as fault:
             raise Refusal(ErrorCode.TOKEN_INVALID) from fault
+
+
+def authorization(headers: Mapping[str, str]) -> str | None:
+    """What shows who asks: the Authorization header.
+
+    A browser cannot set it when it opens a WebSocket: there the token may stand among the subprotocols, as
+    `bearer.<token>`, beside `gateline.v1`.
+    """
+    given = headers.get(hdrs.AUTHORIZATION)
+    if given is None and hdrs.SEC_WEBSOCKET_PROTOCOL in headers:
+        for protocol in headers[hdrs.SEC_WEBSOCKET_PROTOCOL].split(","):
+            if protocol.strip().startswith(_AMONG_PROTOCOLS):
+                return "Bearer " + protocol.strip().removeprefix(_AMONG_PROTOCOLS)
+    return given
 
 
 def staff(caller: Caller, directory: Directory) -> Operator:

@@ -185,4 +185,5 @@ class ExpressRunner(web.AppRunner):
     async def cleanup(self) -> None:
         """Stop; what the lane counted is in the metrics afterwards."""
         await super().cleanup()
-        self.app[appkeys.TALLY].bring()
+        for tally in (appkeys.TALLY, appkeys.STREAM_TALLY):
+            self.app[tally].bring()

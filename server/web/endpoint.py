@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from server.domain.catalog import Operator
 from server.domain.errors import ErrorCode, Refusal
 from server.web import appkeys
-from server.web.auth import Audience, Caller, staff
+from server.web.auth import Audience, Caller, authorization, staff
 from server.web.body import read_json, read_query
 from server.web.routes import Access, Route
 
@@ -45,7 +45,7 @@ def endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespon
 
 def _caller(request: web.Request, audiences: frozenset[Audience]) -> Caller | Operator:
     """A buyer as their token says; staff as the directory knows them at this moment."""
-    caller = request.app[appkeys.TOKENS].verify(request.headers.get(hdrs.AUTHORIZATION))
+    caller = request.app[appkeys.TOKENS].verify(authorization(request.headers))
     if caller.audience not in audiences:
         raise Refusal(ErrorCode.FORBIDDEN)
     if caller.audience is Audience.BUYER:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from typing import Any, Final
 from uuid import uuid4
 
@@ -76,6 +77,8 @@ def error_response(refusal: Refusal, request_id: str) -> web.Response:
         response.headers["Retry-After"] = RETRY_AFTER_S
     if refusal.code.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
+    if refusal.code.status == 426:
+        response.headers["Upgrade"] = "websocket"
     return response
 
 
@@ -91,7 +94,8 @@ async def answer_everything(request: web.Request, handler: Handler) -> web.Strea
         # Where nothing is, any method may be spelled: it is not counted by a name that a stranger makes up.
         route, method = (resource.canonical, request.method) if resource is not None else ("unknown", "any")
         REQUESTS.labels(method, route, str(response.status)).inc()
-        REQUEST_SECONDS.labels(route).observe(seconds)
+        if response.status != HTTPStatus.SWITCHING_PROTOCOLS:  # a socket's hours are not an answer's
+            REQUEST_SECONDS.labels(route).observe(seconds)
         log = _log.debug if route in _QUIET and response.status < 400 else _log.info
         log(
             "request",

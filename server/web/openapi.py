@@ -40,6 +40,7 @@ _TAGS: Final = {
     "tickets": "A buyer's tickets and their QR.",
     "gate": "What gate staff may ask beside scans: to log in, where they can work, and what is behind a ticket.",
     "scanning": "Whether a ticket passes.",
+    "stream": "The same over a WebSocket, many scans under way at once.",
     "reports": "What analysts may ask.",
     "figures": "What the report screen shows of it.",
     "webhooks": "What payment gateways tell.",
@@ -189,6 +190,10 @@ _ANSWER_HEADERS: Final[dict[str, dict[str, Any]]] = {
         "description": "Which kind of token is wanted.",
         "schema": {"type": "string", "example": "Bearer"},
     },
+    "Upgrade": {
+        "description": "What this address speaks.",
+        "schema": {"type": "string", "example": "websocket"},
+    },
 }
 
 
@@ -209,6 +214,8 @@ def _successes(route: Route) -> dict[str, Any]:
         return {
             status: _response("Fit to serve, or not, with the reasons.", content) for status in ("200", "503")
         }
+    if route.status == HTTPStatus.SWITCHING_PROTOCOLS:
+        return {"101": _response("A WebSocket of scans and verdicts.", {})}
     if route.answer is None:
         media, schema = _TEXT[route.path]
         return {"200": _response(inspect.cleandoc(route.handler.__doc__ or ""), {media: {"schema": schema}})}
@@ -235,6 +242,8 @@ def _refusal(status: int, codes: list[ErrorCode]) -> dict[str, Any]:
     )
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         response["headers"]["Retry-After"] = {"$ref": "#/components/headers/Retry-After"}
+    if status == HTTPStatus.UPGRADE_REQUIRED:
+        response["headers"]["Upgrade"] = {"$ref": "#/components/headers/Upgrade"}
     if status == HTTPStatus.UNAUTHORIZED:
         response["headers"]["WWW-Authenticate"] = {"$ref": "#/components/headers/WWW-Authenticate"}
     return response

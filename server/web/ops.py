@@ -110,7 +110,8 @@ async def readyz(request: web.Request, caller: None, body: None) -> web.Response
 
 async def metrics(request: web.Request, caller: None, body: None) -> web.Response:
     """Prometheus text, of all processes that serve this address."""
-    request.app[appkeys.TALLY].bring()
+    for tally in (appkeys.TALLY, appkeys.STREAM_TALLY):
+        request.app[tally].bring()
     text = render_metrics(request.app[appkeys.METRICS])
     return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 

@@ -14,7 +14,7 @@ import msgspec
 
 from server.domain.errors import ErrorCode as E
 from server.hosted.gateway import Notification
-from server.web import buyer, figures, gate, ops, pages, reports, scanning, tickets, webhooks, wechat
+from server.web import buyer, figures, gate, ops, pages, reports, scanning, stream, tickets, webhooks, wechat
 from server.wechat.sealed import Envelope
 
 
@@ -152,6 +152,10 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         method="POST", path=scanning.PATH, handler=scanning.scan, access=Access.OPERATOR, body=scanning.ScanRequest,
         answer=scanning.ScanAnswer, errors=(E.SCAN_ID_CONFLICT, E.NOT_RECORDED_YET, *_GATE, *_RECORD),
+    ),
+    Route(
+        method="GET", path=stream.PATH, handler=stream.stream, access=Access.OPERATOR, status=101,
+        errors=(E.UPGRADE_REQUIRED, *_RECORD),
     ),
     Route(
         method="GET", path="/reports/redemptions", handler=reports.redemptions, access=Access.ANALYST,

@@ -18,9 +18,10 @@ BRING_S: Final = 0.25
 
 
 class Tally:
-    """The POST requests of one route, and the verdicts told, since they were last brought to the metrics."""
+    """The requests of one route, or the frames of its sockets, and the verdicts told, until brought to the metrics."""
 
-    def __init__(self, route: str) -> None:
+    def __init__(self, method: str, route: str) -> None:
+        self._method = method
         self._route = route
         self._seconds = REQUEST_SECONDS.labels(route)
         self._bounds: list[float] = self._seconds._upper_bounds
@@ -48,7 +49,7 @@ class Tally:
             self._due.cancel()
             self._due = None
         for status, number in self._statuses.items():
-            REQUESTS.labels("POST", self._route, str(status)).inc(number)
+            REQUESTS.labels(self._method, self._route, str(status)).inc(number)
         for verdict, number in self._verdicts.items():
             SCANS.labels(verdict.name).inc(number)
         # What `observe` does, for many at once; the library has no name for it.

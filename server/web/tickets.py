@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Literal
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal
 
 import msgspec
 from aiohttp import web
@@ -14,6 +14,8 @@ from server.domain.tickets import Ticket
 from server.web import appkeys
 from server.web.auth import Caller
 from server.web.body import Time, ticket_code
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class TicketProduct(msgspec.Struct, frozen=True):
@@ -93,4 +95,4 @@ def ticket_answer(ticket: Ticket) -> TicketAnswer:
 
 def from_unix_ms(unix_ms: int) -> datetime:
     """Unix milliseconds as a time in UTC, exactly."""
-    return datetime.fromtimestamp(unix_ms // 1000, UTC).replace(microsecond=unix_ms % 1000 * 1000)
+    return _EPOCH + timedelta(milliseconds=unix_ms)

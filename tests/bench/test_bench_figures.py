@@ -16,6 +16,7 @@ from bench.figures import arrivals, middle, percentile
     [
         (0.0, 1),
         (0.01, 1),
+        (0.07, 7),
         (0.011, 2),
         (0.5, 50),
         (0.505, 51),

@@ -124,6 +124,28 @@ async def test_a_connection_that_the_server_ends_is_told_of(start: Start) -> Non
         checked("lane", run, wanted=5)
 
 
+async def test_answers_that_come_in_pieces_are_put_together() -> None:
+    body = b'{"result":"success"}'
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+    async def trickles(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(4096):
+            for first in range(0, len(answer), 9):
+                writer.write(answer[first : first + 9])
+                await writer.drain()
+                await asyncio.sleep(0.002)
+        writer.close()
+
+    server = await asyncio.start_server(trickles, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, HttpLoad(f"http://127.0.0.1:{port}", 2) as load:
+        run = await load.closed(Work(requests(6), PASSED, keep_every=1), 30.0)
+
+    assert run.lost == 0
+    assert run.successes == 6
+    assert set(run.kept.values()) == {answer}
+
+
 def a_run(statuses: list[int], passed: list[int]) -> Run:
     """A run that is over."""
     run = Run(Work([b""] * len(statuses), PASSED), array("d", [1.0] * len(statuses)))

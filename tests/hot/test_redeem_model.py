@@ -216,7 +216,7 @@ class RedeemMachine(RuleBasedStateMachine):
             self.run(self.redis.set(keys.epoch(number), f"run {SHARDS}"))
 
     async def rehydrate(self, hashes: dict[str, list[str]]) -> None:
-        loading = Loading(self.redis, Epochs(self.redis, SHARDS), SHARDS)
+        loading = Loading(self.redis, self.runner, Epochs(self.redis, SHARDS), SHARDS)
         await loading.begin()
         await loading.tickets(hashes)
         await loading.finish("run")

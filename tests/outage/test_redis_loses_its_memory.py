@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from redis.asyncio import Redis
 
+from server.config import Ack
 from server.dev.embedded import EmbeddedValkey
 from server.domain.errors import Refusal
 from server.hot import keys
 from server.hot.loading import Loading
+from server.hot.scripts import ScriptRunner
 from server.hot.stock import Level
 from server.hot.stream import ordinal
 from server.store.pool import Database
@@ -107,7 +109,8 @@ async def test_a_rehydration_that_was_overtaken_writes_nothing_more(road: Road) 
     (ticket,) = await road.buy({product: 1})
     code = ticket["ticket_code"]
     parts = road.parts
-    late = Loading(parts.redis, parts.epochs, parts.config.shards)
+    runner = ScriptRunner(parts.redis, Ack.MEMORY)
+    late = Loading(parts.redis, runner, parts.epochs, parts.config.shards)
     await late.begin()  # and then its session to Postgres is cut
     stale = await parts.loader.gate_hashes([code])
     await parts.rehydration.rehydrate()  # another process takes over, and opens the gates
@@ -122,6 +125,7 @@ async def test_a_rehydration_that_was_overtaken_writes_nothing_more(road: Road) 
         with pytest.raises(Refusal, match="Another process is loading Redis"):
             await write
 
+    await runner.aclose()
     assert (await road.scan(await road.qr(code), "bus")).json["reason"] == "NO_REMAINING"
 
 

@@ -28,7 +28,7 @@ async def day(road: Road, pg: asyncpg.Connection[Any]) -> Day:
 
 async def downloaded(page: Page) -> tuple[str, bytes]:
     """Name and content of what the button saves."""
-    async with page.expect_download() as waiting:
+    async with page.expect_download(timeout=60_000) as waiting:  # up to 8 MB, on however slow a machine
         await page.get_by_role("button", name="Download CSV").click()
     download = await waiting.value
     content = await asyncio.to_thread(Path(await download.path()).read_bytes)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from server.domain.redemption import Undecided, Verdict
-from server.hot import tickets
+from server.hot import loading, tickets
 from server.hot.scripts import LUA_DIR
 from server.hot.stock import CapCode, HoldCode
 from tests.structure.sources import parsed
@@ -129,6 +129,7 @@ def test_an_enum_gives_every_code_its_meaning(name: str, meaning: list[type[enum
 
 def test_a_ticket_is_not_loaded_into_a_closed_gate_by_one_number() -> None:
     assert read("load").codes() == {"GATE_CLOSED": tickets._CLOSED}
+    assert read("fill").codes() == {"OVERTAKEN": loading._OVERTAKEN}
 
 
 def test_every_script_is_used_and_every_use_has_its_script() -> None:

@@ -41,6 +41,8 @@ SIGNED = [route for route in ROUTES if route.signed_body is not None]
 SECURED = [route for route in ROUTES if route.access is not Access.ALL and route not in SIGNED]
 WITH_BODY = [route for route in ROUTES if route.body is not None or route in SIGNED]
 WITH_PLACE = [route for route in ROUTES if "{" in route.path]
+# What plain HTTP hears at a WebSocket's address, whoever may come in.
+PLAINLY = {route.path: 426 for route in ROUTES if route.status == 101}
 WITH_QUERY = [route for route in ROUTES if route.query is not None]
 
 

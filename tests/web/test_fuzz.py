@@ -40,6 +40,7 @@ SEED = 7
 # What no schema can say: refused although every single value is allowed.
 BEYOND_SCHEMAS = frozenset(
     {
+        "UPGRADE_REQUIRED",  # an address that speaks WebSocket
         "INVALID_RANGE",
         "INVALID_CURSOR",
         "SOLD_OUT",

@@ -23,7 +23,7 @@ from server.store import catalog
 from server.web.auth import Audience, Tokens
 from server.web.routes import ROUTES, Access, Route
 from tests.conftest import eventually
-from tests.web.stage import KINDS, MAY_CALL, SECURED, Stage, name, refused
+from tests.web.stage import KINDS, MAY_CALL, PLAINLY, SECURED, Stage, name, refused
 
 nothing_changes = pytest.mark.usefixtures("watched")
 
@@ -59,7 +59,7 @@ async def test_an_endpoint_serves_every_kind_of_caller_that_it_is_for(stage: Sta
             if route.path == "/orders/{order_id}/query":
                 continue  # the gateway behind it is not there; settlement's own tests ask it
             answer = await stage.send(await stage.honest(route, kind))
-            assert answer.status == route.status, (route.path, kind, answer)
+            assert answer.status == PLAINLY.get(route.path, route.status), (route.path, kind, answer)
             served.append((route.path, kind))
     assert len(served) > len(ROUTES)
     await stage.set_again()

@@ -156,7 +156,7 @@ async def test_the_tallys_bulk_way_equals_the_librarys_own_way() -> None:
     bounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5]
     spent = [*bounds, 0.0, 5.0000001, 60.0, 1e9, *(chance.expovariate(20) for _ in range(2_000))]
     bulk, plain = f"/bulk-{uuid4().hex}", f"/plain-{uuid4().hex}"
-    tally = Tally(bulk)
+    tally = Tally("POST", bulk)
     verdicts = {verdict: SCANS.labels(verdict.name)._value.get() for verdict in Verdict}
     for number, seconds in enumerate(spent):
         status = (200, 409, 503)[number % 3]
@@ -181,7 +181,7 @@ async def test_what_was_counted_is_brought_by_itself_and_no_timer_stays(
 ) -> None:
     monkeypatch.setattr("server.web.tally.BRING_S", 0.01)
     route = f"/itself-{uuid4().hex}"
-    tally = Tally(route)
+    tally = Tally("POST", route)
     for times in (1, 2):
         tally.request(200, 0.01)
 

@@ -15,6 +15,7 @@ import msgspec
 import uvloop
 
 from bench import compare
+from bench.answers import AnswerError
 from bench.bed import APPENDFSYNC, Bed
 from bench.machine import choose_pinning, pin, say
 from bench.plot import plots
@@ -65,9 +66,19 @@ def main(arguments: list[str]) -> int:
         if options.scenario == "compare":
             return _compare(options.files)
         report = _run(options)
-    except (Unclean, ProcessError, EmbeddedServerError, Refusal, compare.ResultError) as fault:
+    except (
+        Unclean,
+        AnswerError,
+        ProcessError,
+        EmbeddedServerError,
+        Refusal,
+        compare.ResultError,
+        OSError,
+    ) as fault:
         say(f"bench: {fault}")
         return 1
+    except KeyboardInterrupt:
+        return 130
     file = _write(report, options.out)
     sys.stdout.write(render(report) + "\n\n")
     if compare.BASELINE.exists() and report.scenario == "canonical":
@@ -98,13 +109,15 @@ def _run(options: argparse.Namespace) -> Report:
     began = perf_counter()
     folder = _folder()
     pinning = choose_pinning(pin=not options.no_pin)
-    with embedded(
-        folder, need_valkey=True, need_postgres=True, appendfsync=APPENDFSYNC, erase=True
-    ) as servers:
-        pin(os.getpid(), pinning.others)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            report = runner.run(_SCENARIOS[options.scenario].run(Bed(servers, folder, pinning), options))
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        with embedded(
+            folder, need_valkey=True, need_postgres=True, appendfsync=APPENDFSYNC, erase=True
+        ) as servers:
+            pin(os.getpid(), pinning.others)
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                report = runner.run(_SCENARIOS[options.scenario].run(Bed(servers, folder, pinning), options))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     report.seconds = round(perf_counter() - began, 1)
     return report
 

@@ -27,6 +27,8 @@ _NOOP_SCANS: Final = 1_000
 class HttpScan(Lane):
     """POST /venue/scan, at the product or at a server that is compared with it."""
 
+    connections = HTTP_CONNECTIONS
+
     def __init__(self, name: str, address: str, scans: Scans, supply: Supply) -> None:
         super().__init__(name)
         self._address = address
@@ -35,7 +37,7 @@ class HttpScan(Lane):
         self._made: list[Scan] = []
 
     def connect(self) -> AbstractAsyncContextManager[Load]:
-        return HttpLoad(self._address, HTTP_CONNECTIONS)
+        return HttpLoad(self._address, self.connections)
 
     def prepare(self, requests: int) -> Work:
         self._made = self._scans.make(self._supply.take(requests))

@@ -71,11 +71,12 @@ class Site:
         return keys.streams(self.config.shards)
 
     async def drained(self) -> float:
-        """Wait until every stream is in Postgres and the outbox is empty; the seconds that it took."""
+        """Wait until every stream is in Postgres and the outbox is empty; the seconds that it took. Raises Unclean."""
         began = time.perf_counter()
-        async with asyncio.timeout(_DRAIN_S_MAX):
-            while not await self._is_drained():
-                await asyncio.sleep(0.05)
+        while not await self._is_drained():
+            if time.perf_counter() - began > _DRAIN_S_MAX:
+                raise Unclean(f"flusher or outbox did not catch up in {_DRAIN_S_MAX:.0f} s")
+            await asyncio.sleep(0.05)
         return time.perf_counter() - began
 
     async def _is_drained(self) -> bool:

@@ -10,7 +10,7 @@ from bench import plain_postgres
 from bench.bed import Bed
 from bench.lanes import Lane
 from bench.lanes_sale import Orders, Settlement
-from bench.lanes_scan import BatchScan, HttpScan, Noop, SocketScan
+from bench.lanes_scan import HTTP_CONNECTIONS, BatchScan, HttpScan, Noop, SocketScan
 from bench.machine import Pinning, say
 from bench.measure import SHARES, Measurement
 from bench.report import COMPARED, NOOP, Report, lag_report, lane_report, notes, ratios, ratios_cpu
@@ -35,13 +35,23 @@ LANES: Final = (
 class Suite:
     """Lanes that are measured together."""
 
-    def __init__(self, bed: Bed, site: Site, stack: AsyncExitStack, measurement: Measurement) -> None:
+    def __init__(
+        self,
+        bed: Bed,
+        site: Site,
+        stack: AsyncExitStack,
+        measurement: Measurement,
+        *,
+        connections: int = HTTP_CONNECTIONS,
+    ) -> None:
+        """`connections`: of POST /venue/scan, at the product and at what it is compared with alike."""
         self._bed = bed
         self._site = site
         self._stack = stack
         self._measurement = measurement
         self.scans = Scans(site.config)
         self.supply = Supply(site.scene)
+        self._connections = connections
         self.not_served: list[str] = []
 
     async def add(self, names: Sequence[str]) -> None:
@@ -64,7 +74,7 @@ class Suite:
     def _ours(self, name: str) -> Lane:
         site = self._site
         if name == "http_scan":
-            return HttpScan(name, site.address, self.scans, self.supply)
+            return self._http(HttpScan(name, site.address, self.scans, self.supply))
         if name == "socket_scan":
             return SocketScan(site.address, self.scans, self.supply)
         if name == "batch_scan":
@@ -85,16 +95,19 @@ class Suite:
         elif name == "plain_postgres":
             await plain_postgres.create(site.environment["DATABASE_URL"])
         address, groups = await bed.compared(self._stack, name, *words, environment=site.environment)
-        lane: Lane
         if name == "noop":
-            lane = Noop(name, address, self.scans, self.supply)
+            lane: HttpScan = Noop(name, address, self.scans, self.supply)
         elif name == "naive":
             lane = HttpScan(name, address, self.scans, self.supply)
             groups |= {other: site.groups[other] for other in ("work", "valkey", "postgres")}
         else:  # it has tickets of its own
             lane = HttpScan(name, address, self.scans, Supply(site.scene))
             groups["postgres"] = site.groups["postgres"]
-        await self._measurement.add(lane, groups)
+        await self._measurement.add(self._http(lane), groups)
+
+    def _http(self, lane: HttpScan) -> HttpScan:
+        lane.connections = self._connections
+        return lane
 
 
 def fill(report: Report, measurement: Measurement, pinning: Pinning) -> None:
@@ -116,12 +129,13 @@ async def measure(
     rounds: int,
     seconds: float,
     latency_s: float,
+    connections: int = HTTP_CONNECTIONS,
 ) -> None:
     """Warm up, rounds of closed loops, open loops at full and half load (`latency_s` each; 0.0: none), audit."""
     async with AsyncExitStack() as stack:
         site = await stack.enter_async_context(bed.site(tickets=tickets))
         measurement = await stack.enter_async_context(Measurement(site))
-        suite = Suite(bed, site, stack, measurement)
+        suite = Suite(bed, site, stack, measurement, connections=connections)
         await suite.add(names)
         for number in range(rounds):
             say(f"round {number + 1} of {rounds}")

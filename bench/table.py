@@ -136,6 +136,10 @@ def _audit(report: Report) -> str:
             f"gateline check: {'clean' if audit['ok'] else 'DIRTY'}; {audit['looked_at']:,} things, "
             f"{audit['breaches']} breaches, {audit['undecided']} undecided"
         )
+        for finding in audit.get("findings", ()):
+            if finding["breaches"] or finding["undecided"]:
+                lines.append(f"  {finding['invariant']}: {finding['text']}")
+                lines += [f"    · {example}" for example in finding["examples"]]
     return "\n".join(lines)
 
 

@@ -159,4 +159,5 @@ CHECK_EXAMPLES_MAX = 5  # of each kind of breach: enough to see a pattern
 CASHIER_SESSIONS_MAX = 10_000  # the gateway simulator keeps so many payments, then forgets the oldest
 SIMULATED_NOTIFICATIONS_MAX = 64  # the WeChat simulator's deliveries under way at once
 GARBAGE_OBJECTS = 20_000  # made and not freed before a collection: some MiB, a few hundred scans under way
+PLACES_KNOWN_MAX = 10_000  # triples of function, venue and terminal that were found well spelled
 TOKEN_CACHE_MAX = 10_000  # verified tokens remembered until they expire; past it the oldest half goes

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
 from bench.bed import Bed
 from bench.durations import phase_seconds
+from bench.lanes_scan import HTTP_CONNECTIONS
 from bench.report import Report
 from bench.suite import LANES, measure
 
@@ -15,6 +16,12 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--seconds", type=phase_seconds, default=2.0, help="of each phase of each lane (2)")
     parser.add_argument("--rounds", type=int, default=3, help="of the closed loops (3)")
     parser.add_argument("--tickets", type=int, default=30_000, help="loaded before (30,000)")
+    parser.add_argument(
+        "--connections",
+        type=int,
+        default=HTTP_CONNECTIONS,
+        help=f"of POST /venue/scan, and at the no-op ({HTTP_CONNECTIONS})",
+    )
     parser.add_argument(
         "--latency", action="store_true", help="also open loops, at full and half of the peak"
     )
@@ -47,5 +54,6 @@ async def run(bed: Bed, options: Namespace) -> Report:
         rounds=options.rounds,
         seconds=options.seconds,
         latency_s=options.seconds if options.latency else 0.0,
+        connections=options.connections,
     )
     return report

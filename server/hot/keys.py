@@ -15,7 +15,7 @@ STOCK_SLOT = "stock"
 
 def shard_of(code: str, shards: int) -> int:
     """The shard (0 .. shards - 1) of a ticket code, or of a scan_id that named no ticket."""
-    return zlib.crc32(code.encode()) % shards
+    return zlib.crc32(code.encode()) % shards if shards > 1 else 0
 
 
 def slot(name: str) -> str:

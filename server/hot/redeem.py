@@ -54,13 +54,14 @@ class Redeemer:
 
     def _judge(self, shard: int) -> Callable[[Sequence[Scan]], Awaitable[list[str | Undecided]]]:
         epoch, stream = keys.epoch(shard), keys.redemptions(shard)
+        ticket, said = keys.ticket(shard, ""), keys.said(shard, "")
 
         async def judge(scans: Sequence[Scan]) -> list[str | Undecided]:
             SCAN_BATCH.observe(len(scans))
             names: list[str] = [epoch, stream]
             args: list[str | int] = [SCAN_REPLAY_S, self._shards]
             for scan in scans:
-                names += (keys.ticket(shard, scan.ticket_code), keys.said(shard, scan.scan_id))
+                names += (ticket + scan.ticket_code, said + scan.scan_id)
                 args += (
                     scan.ticket_code,
                     scan.function_code,

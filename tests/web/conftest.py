@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -20,10 +22,31 @@ from server.dev.wechat import WeChat
 from server.dev.wechat_keys import WeChatKeys
 from server.service import CONNECTION
 from server.web import appkeys
-from server.web.connection import ExpressRunner
+from server.web.connection import ExpressRunner, ScanConnection
 from tests.conftest import database_named, key
 from tests.road import Road
 from tests.web.stage import Stage
+from tests.web.wire import NARROW_BYTES
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> list[ScanConnection]:
+    """The server's sockets hold little of what is not read; every connection that was told to wait for its client."""
+    stuck: list[ScanConnection] = []
+    made, pause = ScanConnection.connection_made, ScanConnection.pause_writing
+
+    def narrower(self: ScanConnection, transport: asyncio.BaseTransport) -> None:
+        plug = transport.get_extra_info("socket")
+        plug.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NARROW_BYTES)
+        made(self, transport)
+
+    def note(self: ScanConnection) -> None:
+        stuck.append(self)
+        pause(self)
+
+    monkeypatch.setattr(ScanConnection, "connection_made", narrower)
+    monkeypatch.setattr(ScanConnection, "pause_writing", note)
+    return stuck
 
 
 @pytest.fixture(scope="module")

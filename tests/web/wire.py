@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from yarl import URL
 from tests.road import Answer
 
 WAIT_S = 10.0
+NARROW_BYTES = 4_096
 
 
 class Wire:
@@ -39,8 +41,7 @@ class Wire:
             headers: CIMultiDict[str] = CIMultiDict(pairs)  # type: ignore[arg-type]
             assert len(headers) == len({name.lower() for name in headers}), pairs
             raw = await self.reader.readexactly(int(headers.get("Content-Length", "0")))
-        version, status, *_ = first.split(" ", 2)
-        assert version in ("HTTP/1.1", "HTTP/1.0")
+        _, status, *_ = first.split(" ", 2)
         parsed: Any = None
         if headers.get("Content-Type") == "application/json":
             parsed = msgspec.json.decode(raw)
@@ -65,13 +66,24 @@ class Wire:
 
 
 @asynccontextmanager
-async def wire(url: str) -> AsyncIterator[Wire]:
-    """A connection to the server of this address, settled: its server waits for the first request."""
+async def wire(url: str, *, settled: bool = True, deaf: bool = False) -> AsyncIterator[Wire]:
+    """A connection to the server of this address.
+
+    `settled`: the server already waits for a request; what comes with the accept itself may go the ordinary way.
+    `deaf`: hardly a byte fits between the server and a client that does not read (with the fixture `narrow`).
+    """
     address = URL(url)
-    reader, writer = await asyncio.open_connection(address.host, address.port)
-    await asyncio.sleep(0.02)  # what comes with the accept itself goes aiohttp's way
+    assert address.host is not None and address.port is not None
+    plug = socket.socket()
+    if deaf:
+        plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NARROW_BYTES)
+    plug.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(plug, (address.host, address.port))
+    reader, writer = await asyncio.open_connection(sock=plug)
+    line = Wire(reader, writer)
     try:
-        yield Wire(reader, writer)
+        assert not settled or await line.alive()
+        yield line
     finally:
         writer.close()
 

@@ -37,6 +37,11 @@ class Lane(ABC):
         """Whether the server knows this lane at all."""
         return True
 
+    @property
+    @abstractmethod
+    def over(self) -> str:
+        """For people: how many connections it is asked over, and how much is under way on each."""
+
     @abstractmethod
     def connect(self) -> AbstractAsyncContextManager[Load]:
         """Open the connections."""

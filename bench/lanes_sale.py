@@ -54,6 +54,10 @@ class Orders(Lane):
         self._asked = 0
         self.made: deque[MadeOrder] = deque()
 
+    @property
+    def over(self) -> str:
+        return f"{ORDER_CONNECTIONS} connections"
+
     def connect(self) -> AbstractAsyncContextManager[Load]:
         return HttpLoad(self._address, ORDER_CONNECTIONS)
 
@@ -92,6 +96,10 @@ class Settlement(Lane):
         self._made = made
         self._told = told
         self._taken: list[MadeOrder] = []
+
+    @property
+    def over(self) -> str:
+        return f"{NOTIFY_CONNECTIONS} connections"
 
     def connect(self) -> AbstractAsyncContextManager[Load]:
         return HttpLoad(self._address, NOTIFY_CONNECTIONS)

@@ -36,6 +36,10 @@ class HttpScan(Lane):
         self._supply = supply
         self._made: list[Scan] = []
 
+    @property
+    def over(self) -> str:
+        return f"{self.connections} connections"
+
     def connect(self) -> AbstractAsyncContextManager[Load]:
         return HttpLoad(self._address, self.connections)
 
@@ -87,6 +91,10 @@ class SocketScan(Lane):
     async def is_served(self) -> bool:
         return await known(self._address, "GET", "/venue/stream")
 
+    @property
+    def over(self) -> str:
+        return f"{len(GATES)} sockets, {WINDOW} scans under way on each"
+
     def connect(self) -> AbstractAsyncContextManager[Load]:
         bearers = [self._scans.tokens[gate.operator] for gate in GATES]
         return SocketLoad(self._address, "/venue/stream", bearers, WINDOW)
@@ -118,6 +126,10 @@ class BatchScan(Lane):
 
     async def is_served(self) -> bool:
         return await known(self._address, "POST", "/venue/scans")
+
+    @property
+    def over(self) -> str:
+        return f"{BATCH_CONNECTIONS} connections, {BATCH_SCANS} scans in each request"
 
     def connect(self) -> AbstractAsyncContextManager[Load]:
         return HttpLoad(self._address, BATCH_CONNECTIONS)

@@ -13,7 +13,7 @@ from bench.report import Report
 
 _WIDTH: Final = 760
 _LEFT: Final = 150  # names
-_RIGHT: Final = 150  # figures behind the bars
+_RIGHT: Final = 220  # figures behind the bars
 _ROW: Final = 26
 _TOP: Final = 54
 _COLOURS: Final = ("#2f6fde", "#d9822b", "#3a9a5b", "#a854c7", "#c9444d", "#5a7184", "#0f9aa8", "#8a7a1f")

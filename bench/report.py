@@ -30,7 +30,7 @@ class LaneReport(msgspec.Struct, kw_only=True):
 
     Shares of a core's time: `server_share` the serving process, `load_share` the load generator, `beside_share` the
     load generator with databases and jobs, over the cores that they have; `foreign_share` processes that are not ours,
-    over all cores. `answer_bytes`: of one answer on the wire.
+    over all cores. `answer_bytes`: of one answer on the wire. `over`: how many connections it was asked over.
     """
 
     rate: float
@@ -41,6 +41,7 @@ class LaneReport(msgspec.Struct, kw_only=True):
     beside_share: float
     foreign_share: float
     answer_bytes: int
+    over: str
     latency: dict[str, Latency] = {}
     offered: dict[str, float] = {}
     reached: dict[str, float] = {}
@@ -87,6 +88,7 @@ def lane_report(measured: Measured, pinning: Pinning) -> LaneReport:
         beside_share=round(beside / seconds / len(pinning.others), 3),
         foreign_share=round(measured.foreign_s / seconds / len(pinning.cores), 3),
         answer_bytes=len(measured.answer),
+        over=measured.lane.over,
         latency=dict(measured.latency),
         offered={share: round(rate, 1) for share, rate in measured.offered.items()},
         reached={share: round(rate, 1) for share, rate in measured.reached.items()},

@@ -60,19 +60,12 @@ def _lanes(report: Report) -> str:
                 _ratio(ratio),
                 _ratio(by_cpu),
                 *(f"{share:.0%}" for share in (lane.server_share, lane.beside_share, lane.load_share)),
+                lane.over,
             ]
         )
-    rows += [[name, "not served", *[""] * 6] for name in report.not_served]
-    head = [
-        "closed loop",
-        "peak/s",
-        "rounds",
-        "of no-op",
-        "by CPU",
-        "server's core",
-        "other core",
-        "of it load",
-    ]
+    rows += [[name, "not served", *[""] * 7] for name in report.not_served]
+    shares = ("server's core", "other core", "of it load")
+    head = ["closed loop", "peak/s", "rounds", "of no-op", "by CPU", *shares, "over"]
     return grid(head, rows)
 
 

@@ -57,11 +57,6 @@ class ScanConnection(RequestHandler):
         super().resume_writing()
         self._go_on()
 
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """The end; what was asked is decided all the same."""
-        super().connection_lost(exc)
-        self._rest_came()
-
     async def shutdown(self, timeout: float | None = 15.0) -> None:
         """Ends the connection; a scan under way is answered first, since its decision stands."""
         if self._under_way:

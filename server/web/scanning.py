@@ -125,8 +125,8 @@ async def scan(request: web.Request, caller: Operator, body: ScanRequest) -> Sca
     try:
         decision = await request.app[appkeys.ADMISSION].admit(presented(body, scan_id), caller)
     except Refusal as refusal:
-        refusal.detail["scan_id"] = scan_id  # what a retry has to carry
-        raise
+        # With what a retry has to carry; a copy, since all scans of a batch that failed share one refusal.
+        raise Refusal(refusal.code, refusal.message, **{**refusal.detail, "scan_id": scan_id}) from refusal
     return scan_answer(decision, scan_id)
 
 

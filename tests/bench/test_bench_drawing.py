@@ -27,6 +27,7 @@ def lane(rates: list[float], **changes: Any) -> LaneReport:
         "beside_share": 0.5,
         "foreign_share": 0.01,
         "answer_bytes": 700,
+        "over": "7 connections",
     }
     return LaneReport(**(fields | changes))
 

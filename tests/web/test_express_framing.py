@@ -186,12 +186,13 @@ async def test_a_client_that_never_reads_holds_little_and_keeps_nobody_waiting(
             deaf.writer.write(packet)
             await asyncio.sleep(0)
         for each in ids(10):
+            await asyncio.sleep(0.05)
             await line.send(scan(stage, each))
             async with asyncio.timeout(2):
                 assert judged(await line.answer()) == each
         (held,) = set(narrow)
         assert held.transport is not None
-        assert held.transport.get_write_buffer_size() < 100_000
+        assert held.transport.get_write_buffer_size() < 70_000  # 64 KiB, and what crossed it
         assert len(held._messages) <= 32
         assert not held.transport.is_reading()
         deaf.writer.transport.abort()

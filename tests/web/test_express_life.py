@@ -338,7 +338,7 @@ async def test_a_fault_that_no_one_expected_is_told_and_logged_and_the_connectio
 
     with monkeypatch.context() as patch:
         if place == "read":
-            patch.setattr("server.web.express._decode", fail)
+            patch.setattr("server.web.express.staff", fail)
         elif place == "verdict":
             patch.setattr(Lane, "verdict", fail)
         elif place == "ask":

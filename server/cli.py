@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from server.config import Config, ConfigError, load
+from server.limits import WORKERS_MAX
 
 _SERVING: Final = frozenset(
     {"serve", "work"}
@@ -56,11 +57,16 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="serve HTTP")
     serve.add_argument("--with-jobs", action="store_true", help="run the jobs in the same process")
     serve.add_argument("--reuse-port", action="store_true", help="share the port with other processes")
+    serve.add_argument(
+        "--workers", type=_workers, default=1, metavar="N", help=f"so many processes, 1 to {WORKERS_MAX}"
+    )
     serve.set_defaults(command="serve")
 
-    commands.add_parser("work", help="run the jobs: flush, publish, expire, reconcile, guard").set_defaults(
-        command="work"
-    )
+    work = commands.add_parser("work", help="run the jobs: flush, publish, expire, reconcile, guard")
+    work.set_defaults(command="work")
+    for child in (serve, work):  # told by the parent of several workers to each of them
+        child.add_argument("--leash", type=int, help=argparse.SUPPRESS)
+
     commands.add_parser("migrate", help="bring the database up to this version").set_defaults(
         command="migrate"
     )
@@ -75,6 +81,13 @@ def _parser() -> argparse.ArgumentParser:
     _operator_parser(commands)
     _dev_parser(commands)
     return parser
+
+
+def _workers(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if not 1 <= number <= WORKERS_MAX:
+        raise argparse.ArgumentTypeError(f"a number from 1 to {WORKERS_MAX}")
+    return number
 
 
 def _catalog_parser(commands: Any) -> None:

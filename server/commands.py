@@ -10,10 +10,12 @@ import os
 import secrets
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import Any, Final
 
 import uvloop
 
+from server import workers
 from server.app import Parts, open_parts
 from server.config import Config
 from server.demo import run_demo
@@ -33,10 +35,11 @@ from server.flows.operators import OperatorError
 from server.hot.connection import AckError
 from server.jobs.check import check
 from server.jobs.findings import exit_code, render, report
-from server.service import serve, stop_signal, work
+from server.service import address_of, serve, stop_signal, work
 from server.store.migrate import MigrationError, migrate, pending
 from server.store.pool import Database
 from server.telemetry import configure_logging, forget_dead_processes
+from server.workers import WorkersError
 
 _MIGRATION_S_MAX: Final = 600.0  # building an index on a large table
 
@@ -57,6 +60,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         EmbeddedServerError,
         AckError,
         MigrationError,
+        WorkersError,
         OSError,
         UnicodeDecodeError,
     ) as fault:
@@ -85,24 +89,53 @@ def _demo(arguments: argparse.Namespace, config: Config) -> int:
 def _serve(arguments: argparse.Namespace, config: Config) -> int:
     configure_logging(config.log_level)
     metrics_dir = config.data_dir.absolute() / "metrics"
-    forget_dead_processes(metrics_dir)
+    if arguments.leash is None:  # a worker's parent has done all this
+        forget_dead_processes(metrics_dir)
     with databases(config) as named:
-        _run(_schema_is_current(config, named))
+        if arguments.leash is None:
+            _run(_schema_is_current(config, named))
+        if arguments.workers > 1:
+            return _serve_by_workers(arguments, named, metrics_dir)
         return _run(
             serve(
                 named,
                 with_jobs=arguments.with_jobs,
                 reuse_port=arguments.reuse_port,
                 metrics_dir=metrics_dir,
+                leash=arguments.leash,
             )
         )
+
+
+def _serve_by_workers(arguments: argparse.Namespace, named: Config, metrics_dir: Path) -> int:
+    with workers.reserved(named.host, named.port, shared=arguments.reuse_port) as port:
+        environment = {
+            **os.environ,
+            "REDIS_URL": named.redis_url or "",
+            "DATABASE_URL": named.database_url or "",
+            "GATELINE_PORT": str(port),
+        }
+
+        def worker(name: str, *words: str) -> workers.Worker:
+            return workers.Worker(name, words, environment, metrics_dir)
+
+        async def run() -> int:
+            return await workers.run(
+                [worker(f"serve-{n + 1}", "serve", "--reuse-port") for n in range(arguments.workers)],
+                worker("work", "work") if arguments.with_jobs else None,
+                address_of(named.host, port),
+                stop_signal(),
+            )
+
+        return _run(run())
 
 
 def _work(arguments: argparse.Namespace, config: Config) -> int:
     configure_logging(config.log_level)
     with databases(config) as named:
-        _run(_schema_is_current(config, named))
-        return _run(work(named))
+        if arguments.leash is None:
+            _run(_schema_is_current(config, named))
+        return _run(work(named, leash=arguments.leash))
 
 
 async def _schema_is_current(config: Config, named: Config) -> None:

@@ -104,6 +104,13 @@ STREAM_PING_S = (
 )
 STREAM_CLOSE_S_MAX = 2.0  # for the answers under way and the gate's goodbye, when its socket is closed
 PASSWORD_WAIT_S_MAX = 5.0  # for a place to hash
+WORKERS_MAX = 64  # `serve --workers`: more cores than one Redis can keep busy
+WORKER_START_S_MAX = 30.0  # a worker that does not serve by then hangs; one second is usual
+WORKERS_STOP_S_MAX = (
+    12.0  # running requests have 10 s; then the jobs flush, in what is left of Kubernetes' 30
+)
+WORKER_RETRY_S_MIN, WORKER_RETRY_S_MAX = 0.1, 5.0  # pause before a worker that died is started again
+WORKER_STEADY_S = 60.0  # one that served for so long died of something new: no long pause
 
 # --- Queues and batches ---------------------------------------------------------------------------------------
 SCAN_QUEUE_MAX = 4_096  # scans waiting for a shard: half a second of work at 8,000/s, then 503 at once

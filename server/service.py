@@ -17,6 +17,7 @@ from server.app import Parts, build_app, build_jobs, open_parts
 from server.config import Config
 from server.limits import GARBAGE_OBJECTS, SHUTDOWN_DRAIN_S_MAX
 from server.web.connection import ExpressRunner
+from server.workers import come_up
 
 # How a connection is read. Not unpacked: a body that is 1,000 times larger than it looks is not let in, and signatures
 # cover the bytes that were sent. Line: our longest honest address, a report with every filter, is under 700 characters,
@@ -46,21 +47,31 @@ async def listening(
         site = web.TCPSite(runner, parts.config.host, parts.config.port, reuse_port=reuse_port)
         await site.start()
         host, port = runner.addresses[0][:2]
-        yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        yield address_of(host, port)
     finally:
         await runner.cleanup()
 
 
-async def serve(config: Config, *, with_jobs: bool, reuse_port: bool, metrics_dir: Path) -> None:
-    """Serve until SIGTERM or SIGINT."""
+def address_of(host: str, port: int) -> str:
+    """Where a server that listens there is asked."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def serve(
+    config: Config, *, with_jobs: bool, reuse_port: bool, metrics_dir: Path, leash: int | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT, or, as one of several workers, until the parent at the other end has gone."""
     stopped = stop_signal()
     async with (
         open_parts(config) as parts,
         listening(parts, with_jobs=with_jobs, reuse_port=reuse_port, metrics_dir=metrics_dir) as address,
     ):
         _collect_less()
-        _log.warning("serving", address=address, jobs=with_jobs)
+        if leash is None:
+            _log.warning("serving", address=address, jobs=with_jobs)
+        held = come_up(leash, stopped)
         await stopped.wait()
+        held.cancel()
         _log.warning("stopping")
 
 
@@ -74,14 +85,17 @@ def _collect_less() -> None:
     gc.set_threshold(GARBAGE_OBJECTS, 20, 20)
 
 
-async def work(config: Config) -> None:
-    """Run the jobs until SIGTERM or SIGINT."""
+async def work(config: Config, *, leash: int | None = None) -> None:
+    """Run the jobs until SIGTERM or SIGINT, or, as the child of `serve --workers`, until the parent has gone."""
     stopped = stop_signal()
     async with open_parts(config) as parts:
         jobs = build_jobs(parts)
         running = asyncio.create_task(jobs.run())
-        _log.warning("working")
+        if leash is None:
+            _log.warning("working")
+        held = come_up(leash, stopped)
         await stopped.wait()
+        held.cancel()
         _log.warning("stopping")
         jobs.stop()
         await running

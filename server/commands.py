@@ -109,15 +109,14 @@ def _serve(arguments: argparse.Namespace, config: Config) -> int:
 
 def _serve_by_workers(arguments: argparse.Namespace, named: Config, metrics_dir: Path) -> int:
     with workers.reserved(named.host, named.port, shared=arguments.reuse_port) as port:
-        environment = {
-            **os.environ,
+        settings = {
             "REDIS_URL": named.redis_url or "",
             "DATABASE_URL": named.database_url or "",
             "GATELINE_PORT": str(port),
         }
 
         def worker(name: str, *words: str) -> workers.Worker:
-            return workers.Worker(name, words, environment, metrics_dir)
+            return workers.Worker(name, words, os.environ, settings, metrics_dir)
 
         async def run() -> int:
             return await workers.run(

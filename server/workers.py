@@ -106,12 +106,17 @@ class Worker:
     """One process of ours, kept running until it is told to stop."""
 
     def __init__(
-        self, name: str, words: Sequence[str], environment: Mapping[str, str], metrics_dir: Path
+        self,
+        name: str,
+        words: Sequence[str],
+        environment: Mapping[str, str],
+        settings: Mapping[str, str],
+        metrics_dir: Path,
     ) -> None:
-        """`words`: of the `gateline` command. `environment`: all of it."""
+        """`words`: of the `gateline` command. `settings`: what is otherwise than in the parent's environment."""
         self.name = name
         self._words = words
-        self._environment = environment
+        self._environment = {**environment, **settings}
         self._metrics_dir = metrics_dir
         self._process: asyncio.subprocess.Process | None = None
         self._leash: socket.socket | None = None
@@ -127,7 +132,7 @@ class Worker:
             try:
                 self._process = await asyncio.create_subprocess_exec(
                     *command,
-                    env=dict(self._environment),
+                    env=self._environment,
                     stdin=asyncio.subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(),),
                     start_new_session=True,  # Ctrl-C is for the parent, who tells each in its turn

@@ -231,6 +231,22 @@ def test_what_may_be_uploaded_is_remembered_to_the_end_of_its_window() -> None:
     assert SCAN_REPLAY_S >= 86_400 + 60 + 2 * 5
 
 
+async def test_an_upload_is_answered_when_all_of_it_is_read_however_fast_its_beginning_is_decided(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = await many_tickets(road, 20)
+    await road.gate()
+    read = uploads.Admission.read
+
+    def slowly(self: Any, *asked: Any) -> Any:
+        time.sleep(0.01)
+        return read(self, *asked)
+
+    monkeypatch.setattr(uploads, "_READ_AT_ONCE", 1)
+    monkeypatch.setattr(uploads.Admission, "read", slowly)
+    assert said(await upload(road, [scan(mint(road, code)) for code in codes])) == ["success"] * 20
+
+
 # --- the same scan again --------------------------------------------------------------------------------------------
 
 
@@ -263,9 +279,11 @@ async def test_an_upload_sent_twice_at_once_or_later_gets_the_same_bytes(
 
 
 async def test_a_scan_id_that_comes_twice_in_one_upload_belongs_to_the_first(
-    road: Road, audit: Audit
+    road: Road, audit: Audit, redis: Redis
 ) -> None:
     codes = await many_tickets(road, 2)
+    await road.flushed()
+    await redis.delete(keys.ticket(0, codes[0]))  # the first takes longer than the others
     mine = scan(mint(road, codes[0]))
     scans = [mine, {**mine, "qr_token": mint(road, codes[1])}, mine, {**mine, "qr_token": "NO-TOKEN"}]
     answers = await upload(road, scans)

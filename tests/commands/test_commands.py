@@ -17,6 +17,7 @@ import pytest
 
 from server import config as configuration
 from server.dev.embedded import EmbeddedServers
+from server.dev.process import children
 
 GATELINE = [sys.executable, "-m", "server.cli"]
 CATALOG = """
@@ -182,6 +183,29 @@ def test_short_passwords_and_unknown_operators_are_refused_in_words(serving: dic
     assert (short.returncode, unknown.returncode) == (1, 1)
     assert "10 to 256 characters" in short.stderr
     assert "no operator of this name" in unknown.stderr
+
+
+def test_workers_share_the_embedded_databases_of_their_parent(tmp_path: Path) -> None:
+    env = environment(tmp_path, GATELINE_GATEWAY_URL="http://127.0.0.1:9", GATELINE_PORT="18432")
+    env |= secrets_of(env)
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*GATELINE, "serve", "--workers", "2", "--with-jobs"], env=env, stdout=log, stderr=log
+        )
+        try:
+            until_ready("http://127.0.0.1:18432", process)
+            checked = gateline("check", env=env)
+            started = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children(process.pid)]
+        finally:
+            process.send_signal(signal.SIGTERM)
+            status = process.wait(40)
+
+    assert status == 0, (tmp_path / "log").read_text()
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert sum(b"valkey-server" in words for words in started) == 1
+    assert sum(b"server.cli" in words for words in started) == 3
+    assert not (tmp_path / "data" / "addresses.json").exists()
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 async def test_a_database_of_the_environment_is_migrated_only_when_asked(

@@ -259,7 +259,7 @@ async def test_a_worker_that_cannot_come_up_again_is_tried_ever_more_rarely(
 ) -> None:
     monkeypatch.setattr(workers, "WORKER_RETRY_S_MIN", 0.02)
     monkeypatch.setattr(workers, "WORKER_RETRY_S_MAX", 0.1)
-    worker = Worker("serve-1", ("serve", "--no-such-option"), dict(os.environ), tmp_path)
+    worker = Worker("serve-1", ("serve", "--no-such-option"), os.environ, {}, tmp_path)
     assert not await worker.start()
     with structlog.testing.capture_logs() as log:
         keeping = asyncio.create_task(worker.keep())

@@ -26,6 +26,7 @@ from server.flows.publish import Publisher
 from server.flows.settle import Settlement
 from server.flows.shop import Shop
 from server.flows.staff import StaffDoor
+from server.flows.upload import Uploads
 from server.flows.wallet import Wallet
 from server.hot import keys
 from server.hot.backlog import Backlog
@@ -217,7 +218,16 @@ def build_app(parts: Parts, *, metrics_dir: Path | None = None, jobs: Jobs | Non
         app[appkeys.WECHAT_DOOR] = parts.paying.wechat.door
         app[appkeys.WECHAT_NEWS] = parts.paying.wechat.news
     app[appkeys.WALLET] = Wallet(parts.database, parts.gate, qr_keys, qr_ttl_s=config.qr_ttl_s)
-    app[appkeys.ADMISSION] = Admission(parts.directory, parts.redeemer, parts.loader, backlog, qr_keys)
+    admission = Admission(
+        parts.directory,
+        parts.redeemer,
+        parts.loader,
+        backlog,
+        qr_keys,
+        offline_window_s=config.offline_window_s,
+    )
+    app[appkeys.ADMISSION] = admission
+    app[appkeys.UPLOADS] = Uploads(admission)
     app[appkeys.STAFF_DOOR] = StaffDoor(parts.database)
     app[appkeys.BACKLOG] = backlog
     app[appkeys.DATABASE] = parts.database

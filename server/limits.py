@@ -8,6 +8,12 @@ gives a clear 4xx or 503 to the client, never a hang and never a half-done act.
 BODY_BYTES_MAX = (
     64 * 1024
 )  # the largest honest body (an order of 20 lines with client context) is under 4 KiB
+UPLOAD_SCANS_MAX = (
+    500  # scans of one upload: a gate's busy hour offline; 40 ms of work, spread over its answer
+)
+UPLOAD_BYTES_MAX = (
+    512 * 1024
+)  # so many scans, each field as long as it may be, are 430 KB; honest ones 170 KB
 STREAM_FRAME_BYTES_MAX = 4 * 1024  # one scan is under 400 bytes
 BODY_READ_S_MAX = (
     10.0  # an honest body comes with its head; a client that dribbles must not hold a place for ever
@@ -50,7 +56,13 @@ VALID_DAYS_MAX = 3_660
 # --- Time ---------------------------------------------------------------------------------------------------
 QR_TTL_MS_MAX = 60_000  # US-001: "Rotating QR token (<= 60 s)": a screenshot is stale before it is sold on
 WEBHOOK_SKEW_S_MAX = 300  # a signed notification is accepted for +-300 s, as WeChat Pay does with its own
-SCAN_REPLAY_S = 24 * 3600  # a verdict is repeated to its scan_id for a day: as long as a gate may be offline
+SCAN_REPLAY_S = (
+    25 * 3600
+)  # a verdict is repeated to its scan_id for a day, as long as a gate may be offline, and an hour: so a scan that may
+# still be uploaded finds its first verdict, and what its QR was spent for, also at the window's very end
+SCAN_SKEW_S_MAX = (
+    5.0  # a gate's clock and ours: with NTP far less; a minute would let a QR live twice as long
+)
 IDEMPOTENCY_REPLAY_S = 24 * 3600  # the same for an order's Idempotency-Key (Postgres keeps it for ever)
 REDIS_CALL_S_MAX = 2.0  # a healthy script takes under 5 ms; past this the caller is told 503 and retries
 REDIS_CONNECT_S_MAX = 2.0
@@ -96,6 +108,12 @@ PASSWORD_WAIT_S_MAX = 5.0  # for a place to hash
 # --- Queues and batches ---------------------------------------------------------------------------------------
 SCAN_QUEUE_MAX = 4_096  # scans waiting for a shard: half a second of work at 8,000/s, then 503 at once
 QUEUED_S_MAX = 2.0  # a scan that is not sent by then is refused: Redis hangs, and its gate has given up
+UPLOADED_SCANS_AT_ONCE_MAX = (
+    64  # of all uploads of a process, in the gate's queue: a quarter of one call, so live scans hardly wait
+)
+UPLOADS_AT_ONCE_MAX = 32  # uploads of a process being judged: 16 MiB of bodies; one more is told 503 at once
+UPLOAD_WAIT_S_MAX = 10.0  # what of an upload found no place by then is told OVERLOADED, each scan for itself
+UPLOAD_RETRY_S = 0.1  # a queue that is full is empty after half a second
 STREAM_SCANS_MAX = (
     64  # of one gate's socket under way: a turnstile has one or two, a collector of many gates more
 )

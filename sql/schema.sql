@@ -233,8 +233,9 @@ CREATE TABLE redemption_events (
     operator           text NOT NULL,
     venue_code         text, -- the location
     terminal_device_id text,
-    scanned_at         timestamptz NOT NULL, -- when the server got the scan
-    decided_at         timestamptz NOT NULL  -- when the script decided it
+    scanned_at         timestamptz NOT NULL, -- when the server got the scan; of an uploaded one, when its gate says
+    decided_at         timestamptz NOT NULL, -- when the script decided it
+    uploaded           boolean NOT NULL DEFAULT false -- its gate was offline, and told of the scan later
 );
 CREATE INDEX redemption_events_by_time ON redemption_events (decided_at, event_id);
 -- One QR passes a function at most once (and: the events of one ticket, for loading it into Redis).

@@ -37,6 +37,7 @@ def test_with_nothing_but_the_secrets_everything_has_its_default() -> None:
         ack=Ack.FSYNC,
         hold_s=900,
         qr_ttl_s=60,
+        offline_window_s=86_400,
         buyer_token_s=7200,
         operator_token_s=43200,
         qr_keys=((1, b"s" * 32),),
@@ -80,6 +81,7 @@ LEGAL: dict[str, dict[str, Any]] = {
     "GATELINE_ACK": {"memory": Ack.MEMORY, "fsync": Ack.FSYNC, "replica": Ack.REPLICA},
     "GATELINE_HOLD_S": {"1": 1, "86400": 86_400},
     "GATELINE_QR_TTL_S": {"1": 1, "60": 60},
+    "GATELINE_OFFLINE_WINDOW_S": {"0": 0, "86400": 86_400},
     "GATELINE_BUYER_TOKEN_S": {"60": 60, "604800": 604_800},
     "GATELINE_OPERATOR_TOKEN_S": {"60": 60, "86400": 86_400},
     "GATELINE_QR_KEYS": {
@@ -146,6 +148,7 @@ ILLEGAL: dict[str, tuple[str, ...]] = {
     "GATELINE_ACK": ("", "Fsync", "always", "memory "),
     "GATELINE_HOLD_S": (*NO_NUMBER, "0", "86401"),
     "GATELINE_QR_TTL_S": (*NO_NUMBER, "0", "61"),
+    "GATELINE_OFFLINE_WINDOW_S": (*NO_NUMBER, "86401"),
     "GATELINE_BUYER_TOKEN_S": (*NO_NUMBER, "59", "604801"),
     "GATELINE_OPERATOR_TOKEN_S": (*NO_NUMBER, "59", "86401"),
     "GATELINE_QR_KEYS": (

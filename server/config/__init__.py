@@ -41,6 +41,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ack: Ack
     hold_s: int
     qr_ttl_s: int
+    offline_window_s: int
     buyer_token_s: int
     operator_token_s: int
     qr_keys: tuple[tuple[int, bytes], ...]

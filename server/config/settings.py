@@ -109,6 +109,14 @@ SERVER_SETTINGS: tuple[Setting, ...] = (
         "how long a QR token may be scanned",
     ),
     Setting(
+        "GATELINE_OFFLINE_WINDOW_S",
+        "offline_window_s",
+        "86400",
+        integer(0, 86_400),  # a day: as long as what a scan was told is remembered, less an hour
+        "0 to 86400 seconds",
+        "how long after it was made a scan may be uploaded by a gate that was offline",
+    ),
+    Setting(
         "GATELINE_BUYER_TOKEN_S",
         "buyer_token_s",
         "7200",

@@ -44,7 +44,7 @@ class ErrorCode(enum.Enum):
     TICKET_NOT_FOUND = (404, False, "There is no such ticket.")
     METHOD_NOT_ALLOWED = (405, False, "This address does not take this method.")
     REQUEST_TIMEOUT = (408, True, "The body did not come within 10 seconds.")
-    BODY_TOO_LARGE = (413, False, "The body is larger than 64 KiB.")
+    BODY_TOO_LARGE = (413, False, "The body is larger than this address takes.")
     UNSUPPORTED_MEDIA_TYPE = (415, False, "The body must be application/json, and not packed.")
     # 409, 426: the state of things, and of the connection
     IDEMPOTENCY_CONFLICT = (409, False, "This Idempotency-Key was used for another order.")
@@ -71,6 +71,8 @@ class ErrorCode(enum.Enum):
     QR_TAMPERED = (422, False, "The QR token was changed.")
     QR_EXPIRED = (422, False, "The QR token has expired.")
     QR_UNKNOWN_KEY = (422, False, "The QR token was made with a key that is not accepted here.")
+    SCAN_TOO_OLD = (422, False, "The scan was made longer ago than scans may be uploaded.")
+    SCAN_IN_FUTURE = (422, False, "The scan was made in the future, says its gate: set the gate's clock.")
     # 500, 502, 503
     PAYMENT_REJECTED = (
         502,

@@ -74,6 +74,7 @@ class Undecided(enum.IntEnum):
     GATE_CLOSED = -1  # the shard's epoch is absent: Redis is being loaded
     TICKET_ABSENT = -2  # the ticket is not in Redis: load it from Postgres, then ask again
     SCAN_ID_CONFLICT = -3  # the scan_id was used for another ticket or function
+    OUTSIDE_WINDOW = -4  # scanned too long ago, or in the future, and never told anything
 
 
 class Scan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -81,6 +82,8 @@ class Scan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `ruled` is the verdict that rules outside of Redis already gave (an expired token, an unknown venue), or None. It is
     handed to the script all the same, because the memory of `scan_id` is looked at before any rule.
+
+    `at_ms` is when the QR was shown, in unix ms: now, or, of a scan that is uploaded later, when its gate says.
     """
 
     scan_id: str
@@ -92,6 +95,8 @@ class Scan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     venue_code: str
     terminal_device_id: str
     ruled: Verdict | None = None
+    uploaded: bool = False  # later, by a gate that was offline
+    outside_window: bool = False  # uploaded too late, or from the future: only repeated, never judged
 
 
 class EntitlementLeft(msgspec.Struct, frozen=True, gc=False):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
@@ -20,7 +21,10 @@ from server.flows.directory import DirectoryFollower
 from server.flows.lookup import TicketLoader
 from server.hot.backlog import Backlog
 from server.hot.redeem import Redeemer
+from server.limits import SCAN_SKEW_S_MAX
 from server.telemetry import SCANS
+
+_SKEW_MS: Final = int(SCAN_SKEW_S_MAX * 1000)
 
 
 class Presented(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +35,7 @@ class Presented(msgspec.Struct, frozen=True, kw_only=True):
     scan_id: str
     venue_code: str
     terminal_device_id: str
+    made_ms: int | None = None  # unix ms; of a scan that is uploaded later: when it was made, says its gate
 
 
 class Admission:
@@ -44,6 +49,7 @@ class Admission:
         backlog: Backlog,
         qr_keys: qr.QrKeys,
         *,
+        offline_window_s: int = 0,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._directory = directory
@@ -51,16 +57,21 @@ class Admission:
         self._loader = loader
         self._backlog = backlog
         self._qr_keys = qr_keys
+        self._oldest_ms = int((offline_window_s + SCAN_SKEW_S_MAX) * 1000)
         self._now = now
 
     async def admit(self, presented: Presented, operator: Operator) -> Decision:
-        """The verdict on one scan.
+        """The verdict on one scan. Raises Refusal, see `judge`."""
+        return await self.judge(self.read(presented, operator))
 
-        Raises Refusal for what is no verdict: SCAN_ID_CONFLICT; OVERLOADED, BACKLOG_FULL, GATE_CLOSED,
-        REDIS_UNAVAILABLE, NOT_ACKNOWLEDGED, NOT_RECORDED_YET (all transient: retry with the same scan_id).
+    async def judge(self, scan: Scan) -> Decision:
+        """The verdict on a scan that was read.
+
+        Raises Refusal for what is no verdict: SCAN_ID_CONFLICT, SCAN_TOO_OLD, SCAN_IN_FUTURE; OVERLOADED,
+        BACKLOG_FULL, GATE_CLOSED, REDIS_UNAVAILABLE, NOT_ACKNOWLEDGED, NOT_RECORDED_YET (all transient: retry with the
+        same scan_id).
         """
         self._backlog.admit()
-        scan = self._read(presented, operator)
         answer = await self._redeemer.redeem(scan)
         if answer is Undecided.TICKET_ABSENT:
             known = await self._loader.load_unknown(scan.ticket_code)
@@ -68,8 +79,7 @@ class Admission:
                 scan = msgspec.structs.replace(scan, ruled=Verdict.TICKET_NOT_FOUND)
             answer = await self._redeemer.redeem(scan)
         if isinstance(answer, Undecided):
-            conflict = answer is Undecided.SCAN_ID_CONFLICT
-            raise Refusal(ErrorCode.SCAN_ID_CONFLICT if conflict else ErrorCode.GATE_CLOSED)
+            raise Refusal(self._why(answer, scan))
         decision = Decision.parse(answer)
         SCANS.labels(decision.verdict.name).inc()
         return decision
@@ -85,11 +95,18 @@ class Admission:
         What is undecided is for `admit`, which knows what to do about it: nothing was decided, so asking again is safe.
         The caller counts the verdict. Raises Refusal at once: BACKLOG_FULL, OVERLOADED.
         """
-        self._backlog.admit()
-        self._redeemer.post(self._read(presented, operator), told)
+        self.post(self.read(presented, operator), told)
 
-    def _read(self, presented: Presented, operator: Operator) -> Scan:
+    def post(self, scan: Scan, told: Callable[[str | Undecided | BaseException], None]) -> None:
+        """The same with a scan that was read; what is undecided is for `judge`."""
+        self._backlog.admit()
+        self._redeemer.post(scan, told)
+
+    def read(self, presented: Presented, operator: Operator) -> Scan:
+        """The scan behind what was presented, with what is ruled without Redis as of now, or of when it was made."""
         now_ms = int(self._now() * 1000)
+        made_ms = presented.made_ms
+        at_ms = now_ms if made_ms is None else made_ms
         venue_code = presented.venue_code or operator.venue_code or ""
         content = qr.read(self._qr_keys, presented.qr_token)
         ruled: Verdict | None
@@ -99,7 +116,7 @@ class Admission:
             ticket_code, jti = content.ticket_code, content.jti
             ruled = (
                 Verdict.QR_EXPIRED
-                if content.expired(now_ms)
+                if content.expired(at_ms)
                 else _ruled_by_venue(self._directory.current, venue_code, presented.function_code)
             )
         return Scan(
@@ -107,12 +124,23 @@ class Admission:
             ticket_code=ticket_code,
             function_code=presented.function_code,
             jti=jti,
-            at_ms=now_ms,
+            at_ms=at_ms,
             operator=operator.username,
             venue_code=venue_code,
             terminal_device_id=presented.terminal_device_id,
             ruled=ruled,
+            uploaded=made_ms is not None,
+            outside_window=made_ms is not None
+            and not now_ms - self._oldest_ms <= made_ms <= now_ms + _SKEW_MS,
         )
+
+    def _why(self, undecided: Undecided, scan: Scan) -> ErrorCode:
+        """What a gate is told when nothing was decided, also after the ticket was loaded."""
+        if undecided is Undecided.OUTSIDE_WINDOW:
+            too_old = scan.at_ms < self._now() * 1000 - self._oldest_ms
+            return ErrorCode.SCAN_TOO_OLD if too_old else ErrorCode.SCAN_IN_FUTURE
+        conflict = undecided is Undecided.SCAN_ID_CONFLICT
+        return ErrorCode.SCAN_ID_CONFLICT if conflict else ErrorCode.GATE_CLOSED
 
 
 def _ruled_by_venue(directory: Directory, venue_code: str, function_code: str) -> Verdict | None:

@@ -71,6 +71,7 @@ class Redeemer:
                     scan.at_ms,
                     scan.operator,
                     scan.venue_code + WHERE_SEPARATOR + scan.terminal_device_id,
+                    _upload(scan) if scan.uploaded else "",
                 )
             answers = await self._runner.run(REDEEM, names, args)
             return [answer if isinstance(answer, str) else Undecided(answer) for answer in answers]
@@ -83,3 +84,8 @@ def _ruled(scan: Scan) -> int:
     if scan.ruled is None:
         return 0
     return int(scan.ruled) if scan.ruled.names_ticket else -int(scan.ruled)
+
+
+def _upload(scan: Scan) -> int:
+    """1: uploaded later; 2: and outside of the window in which it may be judged."""
+    return 2 if scan.outside_window else 1

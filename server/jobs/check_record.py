@@ -19,6 +19,7 @@ Progress = Callable[[str, int], None]  # what is being looked at, how many were
 # later, a scan is judged anew, and rightly stands twice in the record.
 _REPLAY: Final = timedelta(seconds=SCAN_REPLAY_S - 1)
 _WINDOW: Final = timedelta(days=1)
+_CLOCKS: Final = timedelta(hours=1)  # clocks that are further apart than this are not set at all
 _INTEGERS: Final = frozenset({"integer", "bigint"})
 
 
@@ -138,6 +139,9 @@ async def _check_verdicts(db: Database, progress: Progress) -> list[Tally]:
     scans = Tally(
         "5-scan-once", "One scan_id has one verdict on its ticket, for the day that it is remembered"
     )
+    made = Tally(
+        "4-scanned-when", "A verdict follows its scan at once; within a day when it was uploaded later"
+    )
     async with db.connection() as connection:
         times = await check.event_times(connection)
     start, last = times or (None, None)
@@ -146,13 +150,18 @@ async def _check_verdicts(db: Database, progress: Progress) -> list[Tally]:
         async with db.connection() as connection:
             found = await check.repeated_scans(connection, start, end, _REPLAY, CHECK_EXAMPLES_MAX)
             orphans, examples = await check.orphans(connection, start, end, CHECK_EXAMPLES_MAX)
+            strange, strangest = await check.scans_out_of_time(
+                connection, start, end, _REPLAY, _CLOCKS, CHECK_EXAMPLES_MAX
+            )
         tickets.looked(found.events)
         tickets.breach(*examples, number=orphans)
+        made.looked(found.events)
+        made.breach(*strangest, number=strange)
         scans.looked(found.events)
         scans.breach(*found.examples, number=found.repeats)
         progress("verdicts", found.events)
         start = end
-    return [tickets, scans]
+    return [tickets, made, scans]
 
 
 async def _check_money(db: Database, money: Tally) -> None:

@@ -157,6 +157,22 @@ async def orphans(
     return row["events"], row["examples"]
 
 
+async def scans_out_of_time(
+    connection: Connection,
+    start: datetime,
+    end: datetime,
+    upload: timedelta,
+    clocks: timedelta,
+    examples: int,
+) -> tuple[int, list[str]]:
+    """How many verdicts of [start, end) are on scans that cannot have been made then, and some of them.
+
+    `upload`: how late a scan may be uploaded; `clocks`: how far clocks may be apart.
+    """
+    row: Any = await connection.fetchrow(_Q["scans_out_of_their_time"], start, end, upload, clocks, examples)
+    return row["events"], row["examples"]
+
+
 async def money_columns(connection: Connection) -> list[tuple[str, str, str]]:
     """(table, column, type) of every column that holds money."""
     return [tuple(row.values()) for row in await connection.fetch(_Q["money_columns"])]

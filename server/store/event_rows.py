@@ -1,7 +1,8 @@
 """Recorded verdicts on their way from the stream's lines to rows: from text to text, without an object per entry.
 
 A line is what `redeem.lua` adds as `d`: verdict, ticket, function, status, remaining, first, decided_ms, jti, scan_id,
-at_ms, operator, and venue and terminal as one part; a tab between the parts. A row is a line of COPY.
+at_ms, operator, venue and terminal as one part, and for a scan that was uploaded later a "1"; a tab between the parts.
+A row is a line of COPY.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from server.domain.redemption import SEPARATOR, WHERE_SEPARATOR, Verdict
 COLUMNS: Final = (
     "event_id", "result", "reason", "ticket_code", "function_code", "ticket_status", "remaining", "first_event",
     "decided_at", "jti", "scan_id", "scanned_at", "operator", "venue_code", "terminal_device_id",
+    "uploaded",
 )  # fmt: skip
 _NULL: Final = "\\N"
 # What COPY takes for its own; the script writes none of them.
@@ -28,6 +30,7 @@ _RESULTS: Final = {  # verdict -> result and reason
     str(int(verdict)): f"success\t{_NULL}" if verdict is Verdict.SUCCESS else f"reject\t{verdict.name}"
     for verdict in Verdict
 }
+_UPLOADED: Final = ["1"]
 _MS_DIGITS: Final = 13  # unix ms of the years 2001 to 2286
 
 
@@ -50,9 +53,21 @@ def read(shard: int, entries: Sequence[tuple[str, str | None]]) -> EventRows:
     refused: set[str] = set()
     seconds: dict[str, str] = {}
     for (entry_id, _), line in zip(entries, lines, strict=True):
-        verdict, code, function, status, remaining, first, decided, jti, scan_id, at, operator, where = (
-            line.split(SEPARATOR)
-        )
+        (
+            verdict,
+            code,
+            function,
+            status,
+            remaining,
+            first,
+            decided,
+            jti,
+            scan_id,
+            at,
+            operator,
+            where,
+            *upload,
+        ) = line.split(SEPARATOR)
         venue, terminal = where.split(WHERE_SEPARATOR)
         if verdict == _SUCCESS:
             spent.append((code, function))
@@ -60,10 +75,12 @@ def read(shard: int, entries: Sequence[tuple[str, str | None]]) -> EventRows:
             refused.add(code)
         else:
             raise ValueError("no verdict of ours")
+        if upload and upload != _UPLOADED:
+            raise ValueError("no upload of ours")
         rows.append(
             f"{shard:02d}-{entry_id}\t{_RESULTS[verdict]}\t{code}\t{function}\t{status}\t{remaining}\t{first}\t"
             f"{_moment(decided, seconds)}\t{jti}\t{scan_id}\t{_moment(at, seconds)}\t{operator}\t"
-            f"{venue or _NULL}\t{terminal or _NULL}\n"
+            f"{venue or _NULL}\t{terminal or _NULL}\t{'t' if upload else 'f'}\n"
         )
     return EventRows("".join(rows), Counter(spent), refused)
 

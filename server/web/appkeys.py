@@ -15,6 +15,7 @@ from server.flows.identity import WeChatDoor
 from server.flows.settle import Settlement
 from server.flows.shop import Shop
 from server.flows.staff import StaffDoor
+from server.flows.upload import Uploads
 from server.flows.wallet import Wallet
 from server.flows.wechat_news import WeChatNews
 from server.hot.backlog import Backlog
@@ -30,6 +31,7 @@ CHECKOUT: Final = web.AppKey("checkout", Checkout)
 SETTLEMENT: Final = web.AppKey("settlement", Settlement)
 WALLET: Final = web.AppKey("wallet", Wallet)
 ADMISSION: Final = web.AppKey("admission", Admission)
+UPLOADS: Final = web.AppKey("uploads", Uploads)
 STAFF_DOOR: Final = web.AppKey("staff_door", StaffDoor)
 BACKLOG: Final = web.AppKey("backlog", Backlog)
 DATABASE: Final = web.AppKey("database", Database)

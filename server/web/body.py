@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 
 from server.domain.errors import ErrorCode, Refusal
 from server.domain.ids import CROCKFORD, ORDER_ID_CHARS, TICKET_CODE_CHARS
-from server.limits import BODY_READ_S_MAX
+from server.limits import BODY_BYTES_MAX, BODY_READ_S_MAX
 
 T = TypeVar("T")
 Time = Annotated[datetime, msgspec.Meta(tz=True)]  # RFC 3339 with an offset; ours end with Z
@@ -27,12 +27,14 @@ _decoders: dict[type[Any], msgspec.json.Decoder[Any]] = {}
 _integers: dict[type[Any], frozenset[str]] = {}
 
 
-async def read_bytes(request: web.Request) -> bytes:
+async def read_bytes(request: web.Request, bytes_max: int = BODY_BYTES_MAX) -> bytes:
     """The whole body.
 
     Raises Refusal: BAD_REQUEST when it is cut off or not encoded as its headers say, REQUEST_TIMEOUT when it does not
-    come within 10 s; aiohttp raises 413 past 64 KiB.
+    come within 10 s, BODY_TOO_LARGE past `bytes_max`.
     """
+    if request.client_max_size != bytes_max:
+        request = request.clone(client_max_size=bytes_max)
     try:
         if request.content.is_eof():  # it came with the head, as nearly always: no timer is needed
             return await request.read()
@@ -40,16 +42,21 @@ async def read_bytes(request: web.Request) -> bytes:
             return await request.read()
     except TimeoutError as fault:
         raise Refusal(ErrorCode.REQUEST_TIMEOUT) from fault
+    except web.HTTPRequestEntityTooLarge as fault:
+        message = f"The body is larger than {bytes_max // 1024} KiB."
+        raise Refusal(ErrorCode.BODY_TOO_LARGE, message) from fault
     except (web.RequestPayloadError, OSError) as fault:
         raise Refusal(ErrorCode.BAD_REQUEST) from fault
 
 
-async def read_json(request: web.Request, struct: type[T], *, required: bool = True) -> T:
+async def read_json(
+    request: web.Request, struct: type[T], *, required: bool = True, bytes_max: int = BODY_BYTES_MAX
+) -> T:
     """The body as `struct`; an absent body is `{}` when it is not required.
 
     Raises Refusal: UNSUPPORTED_MEDIA_TYPE, INVALID_JSON, VALIDATION_FAILED (naming the field), and as `read_bytes`.
     """
-    raw = await read_bytes(request)
+    raw = await read_bytes(request, bytes_max)
     if not raw and not required:
         raw = b"{}"
     elif request.content_type != "application/json" or hdrs.CONTENT_ENCODING in request.headers:

@@ -32,7 +32,9 @@ def endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespon
         caller = None if audiences is None else _caller(request, audiences)
         asked: Any = None
         if route.body is not None:
-            asked = await read_json(request, route.body, required=route.body_required)
+            asked = await read_json(
+                request, route.body, required=route.body_required, bytes_max=route.body_bytes_max
+            )
         elif route.query is not None:
             asked = read_query(request, route.query)
         answer = await route.handler(request, caller, asked)

@@ -109,6 +109,11 @@ async def answer_everything(request: web.Request, handler: Handler) -> web.Strea
     return response
 
 
+def id_of(request: web.Request) -> str:
+    """The id of a request that is being answered."""
+    return request[_REQUEST_ID]
+
+
 def mark(request: web.Request, response: web.StreamResponse) -> None:
     """The headers of every answer; what streams its answer calls this before it begins."""
     response.headers["X-Request-Id"] = request[_REQUEST_ID]

@@ -150,6 +150,11 @@ WORDS: Final[dict[str, Word]] = {
     "VenueAnswer.functions": Word("What is served there."),
     "scan_id": Word("Made by the gate before it sends; the same id gets the first verdict again.", "7d0c1e7a5e0b4c0e"),
     "terminal_device_id": Word("The scanner.", "gate-7"),
+    "scans": Word("In the order in which they were made; whatever is not as it must be is refused alone."),
+    "scanned_at": Word("When the gate scanned the QR, by its own clock.", _TIME),
+    "answers": Word("One for each scan, in their order."),
+    "Redemption.scanned_at": Word("When the server got the scan; of an uploaded one, when its gate made it.", _TIME),
+    "uploaded": Word("Whether the gate was offline, and told of the scan later.", False),
     "ScanAnswer.result": Word("Let them pass, or not.", "reject"),
     "ticket_status": Word(
         "Right after the verdict: ACTIVE, REDEEMED, VOID, NOT_YET_VALID or EXPIRED; null: no known ticket.", "ACTIVE"

@@ -13,7 +13,7 @@ from aiohttp_apispec import AiohttpApiSpec
 
 from server.domain.errors import ErrorCode
 from server.domain.ids import CROCKFORD, ORDER_ID_CHARS, TICKET_CODE_CHARS
-from server.web import ops
+from server.web import ops, uploading
 from server.web.errors import RETRY_AFTER_S, ErrorBody, example
 from server.web.glossary import WORDS, word
 from server.web.routes import Access, Route
@@ -40,6 +40,7 @@ _TAGS: Final = {
     "tickets": "A buyer's tickets and their QR.",
     "gate": "What gate staff may ask beside scans: to log in, where they can work, and what is behind a ticket.",
     "scanning": "Whether a ticket passes.",
+    "uploading": "The same for scans that were made while a gate was offline.",
     "stream": "The same over a WebSocket, many scans under way at once.",
     "reports": "What analysts may ask.",
     "figures": "What the report screen shows of it.",
@@ -111,7 +112,7 @@ def describe(app: web.Application, routes: Iterable[Route], *, version: str) -> 
         tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
     ).spec
     routes = list(routes)
-    structs: set[type[Any]] = {ErrorBody, ops.Readiness}
+    structs: set[type[Any]] = {ErrorBody, ops.Readiness, uploading.UploadedScan}
     for route in routes:
         structs |= {struct for struct in (route.body, route.signed_body, route.answer) if struct is not None}
     for name, schema in components(structs).items():
@@ -222,7 +223,10 @@ def _successes(route: Route) -> dict[str, Any]:
     content = {"application/json": {"schema": _ref(route.answer)}}
     if route.path == "/reports/redemptions":
         content["text/csv"] = {"schema": {"type": "string"}}
-    return {str(route.status): _response(inspect.cleandoc(route.answer.__doc__ or ""), content)}
+    described = inspect.cleandoc(route.answer.__doc__ or "")
+    if route.errors_inside:
+        described += f" Errors of one element: {', '.join(code.name for code in route.errors_inside)}."
+    return {str(route.status): _response(described, content)}
 
 
 def _refusal(status: int, codes: list[ErrorCode]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from server.web.errors import mark
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _COLUMNS: Final = (
     "event_id", "ts", "ticket_code", "product_id", "product", "function", "result", "reason", "operator", "location",
-    "terminal_device_id", "scan_id",
+    "terminal_device_id", "scan_id", "scanned_at", "uploaded",
 )  # fmt: skip
 _log: Final = structlog.get_logger(__name__)
 
@@ -45,6 +45,8 @@ class Redemption(msgspec.Struct, frozen=True):
     location: str | None
     terminal_device_id: str | None
     scan_id: str
+    scanned_at: Time
+    uploaded: bool
 
 
 def redemption(row: Any) -> Redemption:
@@ -62,6 +64,8 @@ def redemption(row: Any) -> Redemption:
         location=row["venue_code"],
         terminal_device_id=row["terminal_device_id"],
         scan_id=row["scan_id"],
+        scanned_at=row["scanned_at"],
+        uploaded=row["uploaded"],
     )
 
 
@@ -113,5 +117,7 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, bool):
+        return "true" if value else "false"
     text = str(value)
     return "'" + text if text.startswith(_FORMULA) else text

@@ -14,7 +14,21 @@ import msgspec
 
 from server.domain.errors import ErrorCode as E
 from server.hosted.gateway import Notification
-from server.web import buyer, figures, gate, ops, pages, reports, scanning, stream, tickets, webhooks, wechat
+from server.limits import BODY_BYTES_MAX, UPLOAD_BYTES_MAX
+from server.web import (
+    buyer,
+    figures,
+    gate,
+    ops,
+    pages,
+    reports,
+    scanning,
+    stream,
+    tickets,
+    uploading,
+    webhooks,
+    wechat,
+)
 from server.wechat.sealed import Envelope
 
 
@@ -39,6 +53,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     access: Access = Access.ALL
     body: type[Any] | None = None  # JSON body
     body_required: bool = True
+    body_bytes_max: int = BODY_BYTES_MAX
     signed_body: type[Any] | None = (
         None  # JSON that the handler decodes itself, once the signature of its bytes holds
     )
@@ -46,6 +61,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     answer: type[Any] | None = None  # None: not JSON, or (readyz) with a status of its own
     status: int = 200
     errors: tuple[E, ...] = ()
+    errors_inside: tuple[E, ...] = ()  # of one element of the answer
     demo_only: bool = False
     guest_only: bool = False  # exists only where guests may buy
     wechat_only: bool = False  # exists only where there is a merchant at WeChat Pay
@@ -59,6 +75,7 @@ _PAY: Final = (
     E.MINI_PROGRAM_BRIDGE_REQUIRED, E.GATEWAY_NOT_OFFERED, E.CHANNEL_NOT_OFFERED, E.WECHAT_OPENID_REQUIRED,
     E.PAYMENT_SUPERSEDED, E.PAYMENT_REJECTED, *_MISMATCH, *_ASK,
 )  # fmt: skip
+_SCAN: Final = (E.SCAN_ID_CONFLICT, E.NOT_RECORDED_YET, *_GATE, *_RECORD)
 _TOKEN: Final = (E.QR_MALFORMED, E.QR_TAMPERED, E.QR_EXPIRED, E.QR_UNKNOWN_KEY)
 
 ROUTES: Final[tuple[Route, ...]] = (
@@ -151,7 +168,13 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="POST", path=scanning.PATH, handler=scanning.scan, access=Access.OPERATOR, body=scanning.ScanRequest,
-        answer=scanning.ScanAnswer, errors=(E.SCAN_ID_CONFLICT, E.NOT_RECORDED_YET, *_GATE, *_RECORD),
+        answer=scanning.ScanAnswer, errors=_SCAN,
+    ),
+    Route(
+        method="POST", path=uploading.PATH, handler=uploading.upload, access=Access.OPERATOR,
+        body=uploading.UploadRequest, body_bytes_max=UPLOAD_BYTES_MAX, answer=uploading.UploadAnswer,
+        errors=(E.OVERLOADED,),
+        errors_inside=(E.SCAN_TOO_OLD, E.SCAN_IN_FUTURE, *_SCAN, E.INVALID_JSON, E.VALIDATION_FAILED, E.INTERNAL),
     ),
     Route(
         method="GET", path=stream.PATH, handler=stream.stream, access=Access.OPERATOR, status=101,

@@ -28,6 +28,7 @@ PATH: Final = "/venue/scan"
 Code = Annotated[str, msgspec.Meta(pattern=rf"^[A-Za-z0-9_-]{{1,{CODE_CHARS_MAX}}}\Z")]
 ScanId = Annotated[str, msgspec.Meta(pattern=rf"^[A-Za-z0-9._:-]{{1,{SCAN_ID_CHARS_MAX}}}\Z")]
 QrToken = Annotated[str, msgspec.Meta(min_length=1, max_length=QR_TOKEN_CHARS_MAX)]
+TerminalId = Annotated[str, msgspec.Meta(pattern=rf"^[A-Za-z0-9._:-]{{1,{TERMINAL_ID_CHARS_MAX}}}\Z")]
 
 
 class ScanRequest(msgspec.Struct, frozen=True):
@@ -37,9 +38,7 @@ class ScanRequest(msgspec.Struct, frozen=True):
     function_code: Code
     scan_id: ScanId | None = None
     venue_code: Code | None = None
-    terminal_device_id: (
-        Annotated[str, msgspec.Meta(pattern=rf"^[A-Za-z0-9._:-]{{1,{TERMINAL_ID_CHARS_MAX}}}\Z")] | None
-    ) = None
+    terminal_device_id: TerminalId | None = None
 
 
 class _Loose(msgspec.Struct, frozen=True):

@@ -16,6 +16,11 @@ from server.web.glossary import word
 REF: Final = "#/components/schemas/{name}"
 
 
+def either(*names: str | None) -> dict[str, Any]:
+    """A schema, of the newer dialect, of what is one of these structs, by name; None: or anything else."""
+    return {"anyOf": [{} if name is None else {"$ref": REF.format(name=name)} for name in names]}
+
+
 def components(structs: Iterable[type[Any]]) -> dict[str, Any]:
     """The schemas of these structs, and of all that they are made of, by name."""
     ordered = sorted(structs, key=lambda struct: struct.__name__)

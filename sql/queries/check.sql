@@ -163,6 +163,19 @@ WITH orphans AS (
 SELECT (SELECT count(*) FROM orphans) AS events,
        ARRAY(SELECT event_id || ' on ticket ' || ticket_code FROM orphans LIMIT $3) AS examples;
 
+-- name: scans_out_of_their_time
+-- Verdicts decided from $1 to before $2: uploaded ones on scans of more than $3 before, and others on scans of more than
+-- $4 before, or any on scans of more than $4 after: how many, and at most $5 of them.
+WITH strange AS (
+    SELECT event_id, uploaded, scanned_at FROM redemption_events
+    WHERE decided_at >= $1 AND decided_at < $2
+      AND NOT scanned_at BETWEEN decided_at - CASE WHEN uploaded THEN $3::interval ELSE $4::interval END
+                             AND decided_at + $4::interval
+)
+SELECT (SELECT count(*) FROM strange) AS events,
+       ARRAY(SELECT event_id || CASE WHEN uploaded THEN ', uploaded,' ELSE '' END || ' scanned at ' || scanned_at
+             FROM strange LIMIT $5) AS examples;
+
 -- name: money_columns
 -- Every column that holds money, with its type.
 SELECT table_name::text, column_name::text, data_type::text

@@ -69,6 +69,14 @@ SCAN = st.builds(
         (*[None] * 8, Verdict.QR_EXPIRED, Verdict.WRONG_VENUE_FUNCTION, Verdict.TICKET_NOT_FOUND)
     ),
 )
+LANES = st.sampled_from(  # told at once, uploaded later, uploaded too late
+    [
+        {"uploaded": False, "outside_window": False},
+        {"uploaded": True, "outside_window": False},
+        {"uploaded": True, "outside_window": True},
+    ]
+)
+ANY_SCAN = st.builds(lambda scan, lane: msgspec.structs.replace(scan, **lane), SCAN, LANES)
 
 
 @dataclass
@@ -91,12 +99,14 @@ class Model:
             same = (told.ticket_code, told.function_code) == (scan.ticket_code, scan.function_code)
             return told if same else Undecided.SCAN_ID_CONFLICT
         if scan.ruled is not None and not scan.ruled.names_ticket:
-            return scan.ruled, ""
+            return Undecided.OUTSIDE_WINDOW if scan.outside_window else (scan.ruled, "")
         if scan.ticket_code not in self.at_gate:
-            return Undecided.TICKET_ABSENT
+            return Undecided.OUTSIDE_WINDOW if scan.outside_window else Undecided.TICKET_ABSENT
         spent = self.spent.get((scan.ticket_code, scan.jti, scan.function_code))
         if spent and spent[0].scan_id == scan.scan_id:
             return spent[1]
+        if scan.outside_window:
+            return Undecided.OUTSIDE_WINDOW
         return self.verdict(scan, spent is not None)
 
     def verdict(self, scan: Scan, spent: bool) -> tuple[Verdict, str]:
@@ -227,7 +237,7 @@ class RedeemMachine(RuleBasedStateMachine):
         self.model.at_gate |= set(codes)
         self.model.open |= replace  # a rehydration ends with open gates
 
-    @rule(target=presented, scans=st.lists(SCAN, min_size=1, max_size=8))
+    @rule(target=presented, scans=st.lists(ANY_SCAN, min_size=1, max_size=8))
     def scan(self, scans: list[Scan]) -> Any:
         """All at once: those of one shard are one call of the script, judged in this order."""
         self.redeem(scans)
@@ -238,11 +248,15 @@ class RedeemMachine(RuleBasedStateMachine):
         at_ms=st.sampled_from(MOMENTS_MS),
         ruled=st.sampled_from((None, Verdict.QR_EXPIRED)),
         jti=st.sampled_from((None, "another")),
+        lane=LANES,
     )
-    def repeat(self, scans: list[Scan], at_ms: int, ruled: Verdict | None, jti: str | None) -> None:
+    def repeat(
+        self, scans: list[Scan], at_ms: int, ruled: Verdict | None, jti: str | None, lane: dict[str, bool]
+    ) -> None:
         """What was presented before comes again, later: the same scan_id, whatever is ruled about it now."""
         changed = [
-            msgspec.structs.replace(each, at_ms=at_ms, ruled=ruled, jti=jti or each.jti) for each in scans
+            msgspec.structs.replace(each, at_ms=at_ms, ruled=ruled, jti=jti or each.jti, **lane)
+            for each in scans
         ]
         self.redeem([*scans, *changed])
 
@@ -386,7 +400,7 @@ def _line(scan: Scan, told: Decision) -> str:
         told.first,
     )
     place = scan.venue_code + WHERE_SEPARATOR + scan.terminal_device_id
-    presented = (scan.jti, scan.scan_id, scan.at_ms, scan.operator, place)
+    presented = (scan.jti, scan.scan_id, scan.at_ms, scan.operator, place, *([1] if scan.uploaded else []))
     return "\t".join(map(str, (*decided, told.decided_ms, *presented)))
 
 

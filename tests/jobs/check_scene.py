@@ -46,7 +46,8 @@ class Scene:
             "SELECT * FROM redemption_events WHERE result = $1 ORDER BY event_id", result
         )
         assert row is not None
-        event = {**row, "event_id": row["event_id"] + "7", "decided_at": row["decided_at"] + later, **changes}
+        times = {name: row[name] + later for name in ("scanned_at", "decided_at")}
+        event = {**row, "event_id": row["event_id"] + "7", **times, **changes}
         places = ", ".join(f"${number}" for number in range(1, len(event) + 1))
         await self.pg.execute(f"INSERT INTO redemption_events VALUES ({places})", *event.values())  # noqa: S608
 

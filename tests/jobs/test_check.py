@@ -25,6 +25,7 @@ from server.hot.stream import Streams
 from server.jobs import catch_up
 from server.jobs.check import check
 from server.jobs.findings import Finding, exit_code, render, report
+from server.limits import SCAN_REPLAY_S
 from server.store.pool import Database
 from tests.conftest import Serve
 from tests.jobs.check_scene import SHARDS, Pg, Places, Scene
@@ -75,8 +76,11 @@ async def test_an_entry_that_the_record_refused_was_not_passed_over(scene: Scene
 async def test_what_happened_more_than_a_day_ago_need_not_be_remembered(scene: Scene) -> None:
     """A scan may be judged anew; a gate loaded since has forgotten who spent a QR, and an old gate has not."""
     days_ago = timedelta(days=3)
-    await scene.copy_event("reject", later=timedelta(days=1))
-    await scene.pg.execute("UPDATE redemption_events SET decided_at = decided_at - $1::interval", days_ago)
+    await scene.copy_event("reject", later=timedelta(seconds=SCAN_REPLAY_S))
+    await scene.pg.execute(
+        "UPDATE redemption_events SET decided_at = decided_at - $1::interval, scanned_at = scanned_at - $1::interval",
+        days_ago,
+    )
     await scene.redis.delete(*await scene.redis.keys("{s*}:v:*"))
     for name in await scene.redis.keys("{s*}:t:*"):
         for field, told in (await scene.redis.hgetall(name)).items():

@@ -43,6 +43,16 @@ async def set_use(
         await scene.redis.hset(scene.ticket_key(code), "r", pack_remaining(list(uses.items())))
 
 
+@breach("scans that their lanes cannot have taken", _4_scanned_when=3)
+async def _(scene: Scene) -> None:
+    for number, (late, uploaded) in enumerate((("61 min", False), ("26 h", True), ("-61 min", True))):
+        await scene.pg.execute(
+            "UPDATE redemption_events SET scanned_at = decided_at - $1::text::interval, uploaded = $2"
+            " WHERE event_id = (SELECT event_id FROM redemption_events ORDER BY event_id OFFSET $3 LIMIT 1)",
+            late, uploaded, number,
+        )  # fmt: skip
+
+
 @breach("more units are sold in Redis than there are", _1_cap_redis=1, _1_stock_equal=1)
 async def _(scene: Scene) -> None:
     await scene.redis.hincrby(keys.stock(scene.places.product), "sold", 50)

@@ -30,10 +30,16 @@ def test_a_line_becomes_a_row_with_its_times_and_place() -> None:
         "event_id": "03-1-0", "result": "success", "reason": r"\N", "ticket_code": "CODE", "function_code": "bus",
         "ticket_status": "ACTIVE", "remaining": ",bus=1,", "first_event": "", "jti": "ab", "scan_id": "scan",
         "decided_at": "2023-11-14 22:13:20.123+00", "scanned_at": "2023-11-14 22:13:20.007+00", "operator": "gina",
-        "venue_code": "pier", "terminal_device_id": "t-1",
+        "venue_code": "pier", "terminal_device_id": "t-1", "uploaded": "f",
     }  # fmt: skip
     changed = {"event_id": "03-1-1", "result": "reject", "reason": "ALREADY_REDEEMED", "first_event": "00-1"}
     assert second == first | changed | {"venue_code": r"\N", "terminal_device_id": r"\N"}
+
+
+def test_a_scan_that_was_uploaded_later_says_so_and_lines_of_before_there_were_any_do_not() -> None:
+    read = event_rows.read(0, [("1-0", line(upload="1")), ("1-1", line())])
+
+    assert [row[-2:] for row in read.rows.splitlines()] == ["\tt", "\tf"]
 
 
 def test_uses_are_counted_per_function_and_refusals_name_their_tickets() -> None:
@@ -56,7 +62,9 @@ def test_uses_are_counted_per_function_and_refusals_name_their_tickets() -> None
         None,
         "",
         "garbage",
-        line() + "\tmore",
+        line(upload="more"),
+        line(upload=""),
+        line(upload="1", more="1"),
         line(verdict="12"),
         line(verdict="00"),
         line(verdict=""),

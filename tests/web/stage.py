@@ -176,7 +176,7 @@ class Stage:
                 "paid_at": datetime.now(UTC),
             },
         }
-        if route.path in ("/qr/decrypt", "/venue/scan"):
+        if route.path in ("/qr/decrypt", "/venue/scan", "/venue/scans"):
             token = await self.road.qr(self.ticket)
             bodies["/qr/decrypt"] = {"qr_token": token}
             bodies["/venue/scan"] = {
@@ -186,6 +186,7 @@ class Stage:
                 "venue_code": "pier-1",
                 "terminal_device_id": "gate-7",
             }
+            bodies["/venue/scans"] = {"scans": [{**bodies["/venue/scan"], "scanned_at": datetime.now(UTC)}]}
         assert route.path in bodies, f"add an honest body for {name(route)}"
         return msgspec.json.encode(bodies[route.path])
 

@@ -89,19 +89,23 @@ async def test_json_that_is_no_object_is_told_so(stage: Stage, route: Route) -> 
 
 
 @pytest.mark.parametrize("route", WITH_BODY, ids=name)
-async def test_a_body_of_more_than_64_kib_is_refused_with_and_without_its_length(
+async def test_a_body_that_is_larger_than_its_address_takes_is_refused_with_and_without_its_length(
     stage: Stage, route: Route
 ) -> None:
     ask = await stage.honest(route)
-    large = (ask.body or b"{}") + b" " * BODY_BYTES_MAX
+    spaces = b" " * (route.body_bytes_max - len(ask.body or b"{}"))
+    large = (ask.body or b"{}") + spaces + b" "
 
     async def dribble() -> AsyncIterator[bytes]:
         for start in range(0, len(large), 10_000):
             yield large[start : start + 10_000]
 
     ask = with_body(stage, ask, route, large)
-    refused(await stage.send(ask), 413, "BODY_TOO_LARGE")
+    told = refused(await stage.send(ask), 413, "BODY_TOO_LARGE")
+    assert f"{route.body_bytes_max // 1024} KiB" in told["message"]
     refused(await stage.send(ask, data=dribble()), 413, "BODY_TOO_LARGE")
+    nothing = b" " * route.body_bytes_max  # as large as may be
+    refused(await stage.send(with_body(stage, ask, route, nothing)), 400, "INVALID_JSON")
 
 
 BOMB = gzip.compress(b" " * 600 * BODY_BYTES_MAX)

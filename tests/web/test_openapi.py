@@ -113,6 +113,9 @@ def test_every_code_is_listed_where_it_can_come_with_its_own_status(document: Do
             for example in response["content"].get("application/json", {}).get("examples", {}):
                 assert ErrorCode[example].status == int(status)
                 listed.add(example)
+        for code in route.errors_inside:
+            assert code.name in responses[str(route.status)]["description"], (route.path, code)
+            listed.add(code.name)
         for code in route.errors:
             assert code.name in responses[str(code.status)]["description"], (route.path, code)
     # What belongs to no route: nothing is there, or it takes another method.

@@ -114,7 +114,11 @@ async def test_a_scan_is_reported_as_it_was_told_to_the_gate(road: Road) -> None
         "location": "pier-1",
         "terminal_device_id": "gate-7",
         "scan_id": "scan-1",
+        "scanned_at": event["scanned_at"],
+        "uploaded": False,
     }
+    late = datetime.fromisoformat(event["ts"]) - datetime.fromisoformat(event["scanned_at"])
+    assert abs(late) < timedelta(minutes=1)
 
 
 async def test_every_filter_narrows_and_all_together_meet(road: Road, pg: asyncpg.Connection[Any]) -> None:
@@ -293,6 +297,10 @@ async def many(pg: asyncpg.Connection[Any], ticket: str, count: int) -> None:
     )  # fmt: skip
 
 
+def in_words(value: Any) -> str:
+    return {None: "", True: "true", False: "false"}.get(value, str(value))
+
+
 def table(answer: Answer) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(answer.raw.decode("utf-8"), newline="")))
 
@@ -308,7 +316,7 @@ async def test_the_file_has_the_same_events_in_the_same_order_as_the_pages(
     answer = await ask(road, format="csv")
     rows = table(answer)
     assert len(rows) == 11
-    assert rows == [{name: "" if v is None else str(v) for name, v in each.items()} for each in listed]
+    assert rows == [{name: in_words(v) for name, v in each.items()} for each in listed]
     assert answer.raw.count(b"\r\n") == 12 and answer.raw.endswith(b"\r\n")
     narrowed = await ask(road, format="csv", operator="nobody")
     assert narrowed.raw == answer.raw.splitlines(keepends=True)[0]

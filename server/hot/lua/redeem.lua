@@ -1,20 +1,22 @@
 -- redeem: judges a batch of scans of one shard; each scan is decided, remembered and recorded in this one step.
 --
 -- KEYS: 1 epoch, 2 redemptions, then per scan: ticket, said
--- ARGV: 1 replay_s, 2 shards, then per scan: ticket_code, function_code, jti, scan_id, ruled, at_ms, operator, place
+-- ARGV: 1 replay_s, 2 shards, then per scan: ticket_code, function_code, jti, scan_id, ruled, at_ms, operator, place, upload
 -- RETURNS: a list with one element per scan: the verdict's line (9 parts, tab between), or an integer if undecided
 -- CODES: SUCCESS=0 TICKET_NOT_VALID=6 WRONG_FUNCTION=7 ALREADY_REDEEMED=10 NO_REMAINING=11
--- CODES: GATE_CLOSED=-1 TICKET_ABSENT=-2 SCAN_ID_CONFLICT=-3
+-- CODES: GATE_CLOSED=-1 TICKET_ABSENT=-2 SCAN_ID_CONFLICT=-3 OUTSIDE_WINDOW=-4
 --
 -- Order of judgement: what this scan_id was told before -> the ticket is here -> what outer rules said (`ruled`) ->
 -- status and validity -> function -> (jti, function) not spent -> uses left -> spend.
 -- A ticket's hash: e terms, r remaining uses (",bus=2,ferry=0,"), s status unless ACTIVE, a/z validity in unix ms,
 -- j:<jti>:<function> who spent that QR: event id, scan_id, place, remaining, decided_ms (tab between).
 -- `ruled` below zero: the verdict -ruled concerns no known ticket (an unreadable token): remembered, not recorded.
+-- `upload` of a scan that its gate made while it was offline: 1, or 2 outside of the window, when it is only told again
+-- what it was told before. All others: empty.
 
 local SUCCESS, TICKET_NOT_VALID, WRONG_FUNCTION, ALREADY_REDEEMED, NO_REMAINING = 0, 6, 7, 10, 11
-local GATE_CLOSED, TICKET_ABSENT, SCAN_ID_CONFLICT = -1, -2, -3
-local FIRST_SCAN_KEY, KEYS_PER_SCAN, FIRST_SCAN_ARG, ARGS_PER_SCAN = 3, 2, 3, 8
+local GATE_CLOSED, TICKET_ABSENT, SCAN_ID_CONFLICT, OUTSIDE_WINDOW = -1, -2, -3, -4
+local FIRST_SCAN_KEY, KEYS_PER_SCAN, FIRST_SCAN_ARG, ARGS_PER_SCAN = 3, 2, 3, 9
 local find, match, sub = string.find, string.match, string.sub
 local call = redis.call
 local shard = match(KEYS[2], '^{s(%d+)}')
@@ -54,6 +56,8 @@ end
 local function redeem(ticket_key, said_key, arg)
     local code, function_code, jti, scan_id = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + 3]
     local ruled, at_ms, operator, place = tonumber(ARGV[arg + 4]), ARGV[arg + 5], ARGV[arg + 6], ARGV[arg + 7]
+    local upload = ARGV[arg + 8]
+    local outside = upload == '2'
     local subject = '\t' .. code .. '\t' .. function_code .. '\t'
 
     local said = call('GET', said_key)
@@ -62,6 +66,7 @@ local function redeem(ticket_key, said_key, arg)
         return SCAN_ID_CONFLICT
     end
     if ruled < SUCCESS then
+        if outside then return OUTSIDE_WINDOW end
         local line = -ruled .. '\t' .. subject .. '\t\t\t' .. now_ms .. '\t'
         call('SET', said_key, line, 'EX', ARGV[1])
         return line
@@ -70,7 +75,7 @@ local function redeem(ticket_key, said_key, arg)
     local jti_field = 'j:' .. jti .. ':' .. function_code
     local ticket = call('HMGET', ticket_key, 'e', 'r', 's', 'a', 'z', jti_field)
     local terms = ticket[1]
-    if not terms then return TICKET_ABSENT end
+    if not terms then return outside and OUTSIDE_WINDOW or TICKET_ABSENT end
     if ticket[6] then
         local event_id, by, remaining, decided =
             match(ticket[6], '^([^\t]*)\t([^\t]*)\t[^\t]*\t([^\t]*)\t(%d+)$')
@@ -80,12 +85,14 @@ local function redeem(ticket_key, said_key, arg)
         end
     end
 
+    if outside then return OUTSIDE_WINDOW end
+
     local status = ticket_status(ticket, tonumber(at_ms))
     local verdict, remaining, first = judge(ticket, status, function_code, ruled)
     if verdict == SUCCESS then status = spent_status(remaining) end
     local body = subject .. status .. '\t' .. remaining .. '\t' .. first .. '\t' .. now_ms
     local event_id = shard .. '-' .. call('XADD', KEYS[2], '*', 'd', verdict .. body .. '\t' .. jti .. '\t' .. scan_id
-        .. '\t' .. at_ms .. '\t' .. operator .. '\t' .. place)
+        .. '\t' .. at_ms .. '\t' .. operator .. '\t' .. place .. (upload == '' and '' or '\t1'))
     if verdict == SUCCESS then
         local spent = event_id .. '\t' .. scan_id .. '\t' .. place .. '\t' .. remaining .. '\t' .. now_ms
         call('HSET', ticket_key, 'r', remaining, jti_field, spent)

@@ -58,6 +58,7 @@ register({
   result: ["结果", "Result"],
   reason: ["拒绝原因", "Reason"],
   success: ["放行", "Let in"],
+  uploaded: ["离线补传", "Scanned offline"],
   reject: ["拒绝", "Refused"],
   // figures and charts
   in_and_out: ["放行 {in} · 拒绝 {out}", "{in} in · {out} refused"],

@@ -61,7 +61,6 @@ def main(arguments: list[str]) -> int:
     0 when every answer was what it must be and the audit is clean; 1 when not; 2 for a wrong call.
     """
     options = _parser().parse_args(arguments or ["canonical"])
-    configure_logging("error")
     try:
         if options.scenario == "compare":
             return _compare(options.files)
@@ -154,4 +153,5 @@ def _write(report: Report, folder: Path) -> Path:
 
 
 if __name__ == "__main__":
+    configure_logging("error")  # not in `main`: who calls it has logs of their own
     sys.exit(main(sys.argv[1:]))

@@ -94,10 +94,13 @@ class ScriptRunner:
 
     async def _connect(self) -> AbstractConnection:
         connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
-        connection.socket_timeout = (
-            None  # `ask` bounds the whole; the client would start a task for each sending
-        )
-        await connection.connect()  # type: ignore[no-untyped-call]
+        # `ask` bounds the whole; with a bound of its own the client would start a task for each sending.
+        connection.socket_timeout = None
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
         return connection
 
 

@@ -179,8 +179,13 @@ async def trade(market: Market, seed: int, orders: int = ORDERS) -> None:
 
 async def _until_on_sale(road: Road, product: int) -> None:
     for _ in range(20):  # in a row, so that both servers have answered
-        while product not in [each["id"] for each in (await road.call("GET", "/catalog")).json["products"]]:
+        while not await _on_sale(road, product):
             await asyncio.sleep(0.05)
+
+
+async def _on_sale(road: Road, product: int) -> bool:
+    shown = await road.call("GET", "/catalog")  # 503 until the server's directory and stock are there
+    return shown.status == 200 and product in [each["id"] for each in shown.json["products"]]
 
 
 async def until_quiet(market: Market) -> None:

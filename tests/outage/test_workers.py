@@ -167,6 +167,8 @@ async def test_the_jobs_have_a_process_of_their_own_and_the_port_is_one(spawn: S
         words = sorted(" ".join(each[:2]) for each in serving_children(parent).values())
         assert words == ["serve --reuse-port", "serve --reuse-port", "work --leash"]
         assert all("--with-jobs" not in each for each in serving_children(parent).values())
+        sessions = {os.getsid(pid) for pid in (parent.pid, *serving_children(parent))}
+        assert len(sessions) == 4, "Ctrl-C in a terminal reaches the parent alone"
 
 
 # --- one dies -----------------------------------------------------------------------------------------------------

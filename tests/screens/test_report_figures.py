@@ -228,6 +228,18 @@ async def test_the_newest_scans_say_what_happened_and_more_gives_all_of_them_onc
     await expect(page.get_by_text("That is all.")).to_be_visible()
 
 
+@pytest.mark.parametrize(("lang", "words"), [("zh", "离线补传"), ("en", "Scanned offline")])
+async def test_a_scan_that_was_uploaded_later_says_so(
+    open_window: OpenWindow, road: Road, day: Day, lang: str, words: str
+) -> None:
+    now = datetime.now(UTC)
+    live = await day.write(now - timedelta(minutes=2), **SUCCESS)
+    late = await day.write(now - timedelta(minutes=1), **SUCCESS, uploaded=True, scanned_at=now - 3 * HOUR)
+    page = (await open_report(open_window, road, lang=lang)).page
+    await expect(page.locator(f"#newest [data-id='{late}']")).to_contain_text(words)
+    await expect(page.locator(f"#newest [data-id='{live}']")).not_to_contain_text(words)
+
+
 async def test_before_anything_happened_it_says_so_once(open_window: OpenWindow, road: Road) -> None:
     page = (await open_report(open_window, road)).page
     assert [await tile(page, name) for name in ("success", "reject", "share")] == ["0", "0", "–"]

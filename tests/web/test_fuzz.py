@@ -188,10 +188,10 @@ def with_what_there_is(document: dict[str, Any], orders: list[str], ticket: str,
                     parameter["schema"], parameter["example"] = {"type": "string", "enum": known}, known[0]
     schemas = narrow["components"]["schemas"]
     schemas["OrderItem"]["properties"]["product_id"]["maximum"] = 2
-    for struct in ("ScanRequest", "DecryptRequest"):
+    for struct in ("ScanRequest", "UploadedScan", "DecryptRequest"):
         its = schemas[struct]["properties"]
         its["qr_token"] = {"type": "string", "enum": tokens}
-        if struct == "ScanRequest":
+        if struct != "DecryptRequest":
             its["function_code"] = {"type": "string", "enum": ["bus", "ferry", "museum"]}
             its["venue_code"] = {"type": "string", "enum": ["pier-1", "museum", "nowhere"]}
     return narrow

@@ -587,8 +587,11 @@ async def test_too_many_uploads_at_once_are_told_to_come_back(
         inside.append(asyncio.create_task(send(road, [scan(mint(road, code)) for _ in range(3)])))
         await eventually(lambda: asyncio.sleep(0, bool(redeemer._batchers[0]._calls)))
         await asyncio.sleep(0.05 * number)
-    refused = await send(road, [scan(mint(road, code))])
-    answering.set()
+    try:
+        async with asyncio.timeout(10):
+            refused = await send(road, [scan(mint(road, code))])
+    finally:
+        answering.set()
 
     assert (refused.status, refused.json["code"]) == (503, "OVERLOADED") and refused.headers["Retry-After"]
     assert [answer.status for answer in await asyncio.gather(*inside)] == [200, 200]

@@ -231,20 +231,22 @@ def test_what_may_be_uploaded_is_remembered_to_the_end_of_its_window() -> None:
     assert SCAN_REPLAY_S >= 86_400 + 60 + 2 * 5
 
 
-async def test_an_upload_is_answered_when_all_of_it_is_read_however_fast_its_beginning_is_decided(
+async def test_an_upload_is_answered_when_all_of_it_is_told_however_fast_its_beginning_was(
     road: Road, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    codes = await many_tickets(road, 20)
+    codes = await many_tickets(road, 40)
     await road.gate()
-    read = uploads.Admission.read
+    asked = 0
 
-    def slowly(self: Any, *asked: Any) -> Any:
-        time.sleep(0.01)
-        return read(self, *asked)
+    def full_at_first() -> None:
+        nonlocal asked
+        asked += 1
+        if asked <= 16:
+            raise Refusal(ErrorCode.BACKLOG_FULL)
 
-    monkeypatch.setattr(uploads, "_READ_AT_ONCE", 1)
-    monkeypatch.setattr(uploads.Admission, "read", slowly)
-    assert said(await upload(road, [scan(mint(road, code)) for code in codes])) == ["success"] * 20
+    monkeypatch.setattr(road.backlog, "admit", full_at_first)
+    answers = await upload(road, [scan(mint(road, code)) for code in codes])
+    assert said(answers) == ["BACKLOG_FULL"] * 16 + ["success"] * 24
 
 
 # --- the same scan again --------------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ async def test_a_client_that_goes_while_its_scan_is_under_way_finds_the_verdict_
 ) -> None:
     gate, body = await road.gate(), await gate_body(road)
     with capture_logs() as logs:
-        async with paused(redis, 0.5):
+        async with paused(redis, 1.2):
             async with wire(road.url) as line:
                 await line.send(posted(body, gate))
                 await until_under_way()

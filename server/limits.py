@@ -60,6 +60,8 @@ SCAN_REPLAY_S = (
     25 * 3600
 )  # a verdict is repeated to its scan_id for a day, as long as a gate may be offline, and an hour: so a scan that may
 # still be uploaded finds its first verdict, and what its QR was spent for, also at the window's very end
+SAID_TURNS = 3  # Redis keeps what scan_ids were told in hashes that take turns, and empties the oldest
+SAID_TURN_S = SCAN_REPLAY_S // (SAID_TURNS - 1)  # so that a verdict just told outlives SCAN_REPLAY_S
 SCAN_SKEW_S_MAX = (
     5.0  # a gate's clock and ours: with NTP far less; a minute would let a QR live twice as long
 )

@@ -137,8 +137,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             terms=terms,
         )
 
-    def line(self) -> str:
-        """The line again; `parse(line()) == self`."""
+    def line_without_terms(self) -> str:
+        """The line as Redis remembers it: the terms stand in the ticket's own hash."""
         return SEPARATOR.join(
             (
                 str(int(self.verdict)),
@@ -149,7 +149,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
                 self.remaining,
                 self.first,
                 str(self.decided_ms),
-                self.terms,
+                "",
             )
         )
 

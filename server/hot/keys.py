@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import zlib
 
+from server.limits import SAID_TURNS
+
 STOCK_EPOCH = "{stock}:epoch"
 ORDERS_STREAM = "{stock}:orders"
 STOCK_SLOT = "stock"
@@ -43,9 +45,9 @@ def ticket(shard: int, code: str) -> str:
     return f"{{s{shard:02d}}}:t:{code}"
 
 
-def said(shard: int, scan_id: str) -> str:
-    """String with a time to live: the verdict that a scan_id was told."""
-    return f"{{s{shard:02d}}}:v:{scan_id}"
+def said(shard: int) -> list[str]:
+    """Hashes that take turns of `SAID_TURN_S`: the verdict that each scan_id was told, see `redeem.lua`."""
+    return [f"{{s{shard:02d}}}:said:{place}" for place in range(SAID_TURNS)]
 
 
 def stock(product_id: int) -> str:

@@ -23,13 +23,13 @@ from server.hot.connection import ask
 from server.hot.epoch import Epochs
 from server.hot.scripts import Script, ScriptRunner
 from server.hot.stock import Level
-from server.limits import POSTGRES_BULK_S_MAX, REHYDRATE_PAGE, SCAN_REPLAY_S
+from server.limits import POSTGRES_BULK_S_MAX, REHYDRATE_PAGE, SAID_TURN_S, SAID_TURNS
 
 FILL: Final = Script("fill")
 _OVERTAKEN: Final = -1
 # Patterns, for SCAN.
 _TICKETS: Final = "{s*}:t:*"
-_SAID: Final = "{s*}:v:*"
+_SAID: Final = "{s*}:said:*"
 _HOLDS: Final = "{stock}:o:*"
 
 
@@ -131,16 +131,18 @@ class Loading:
 
     async def verdicts(self, told: Iterable[tuple[str, Decision]], now_ms: int) -> None:
         """Write what scans were told, per scan_id, for the rest of its time."""
-        by_shard: dict[int, list[tuple[str, Decision, int]]] = {}
+        this_turn = now_ms // 1000 // SAID_TURN_S
+        by_turn: dict[tuple[int, int], dict[str, str]] = {}
         for scan_id, decision in told:
-            left_s = SCAN_REPLAY_S - (now_ms - decision.decided_ms) // 1000
-            if left_s > 0:
+            turn = decision.decided_ms // 1000 // SAID_TURN_S
+            if turn > this_turn - SAID_TURNS:
                 shard = keys.shard_of(decision.ticket_code, self._shards)
-                by_shard.setdefault(shard, []).append((scan_id, decision, left_s))
-        for shard, of_shard in by_shard.items():
-            async with self._writing(keys.slot(keys.epoch(shard))) as pipe:
-                for scan_id, decision, left_s in of_shard:
-                    pipe.set(keys.said(shard, scan_id), decision.line(), ex=left_s)
+                by_turn.setdefault((shard, turn), {})[scan_id] = decision.line_without_terms()
+        for (shard, turn), lines in by_turn.items():
+            said = keys.said(shard)[turn % SAID_TURNS]
+            async with self._writing(keys.slot(said)) as pipe:
+                pipe.hset(said, mapping={"": str(turn), **lines})
+                pipe.expireat(said, (turn + SAID_TURNS + 1) * SAID_TURN_S)
 
     @asynccontextmanager
     async def _writing(self, slot: str) -> AsyncIterator[Any]:

@@ -9,7 +9,7 @@ from server.domain.redemption import WHERE_SEPARATOR, Scan, Undecided
 from server.hot import keys
 from server.hot.batcher import Batcher
 from server.hot.scripts import Script, ScriptRunner
-from server.limits import SCAN_REPLAY_S
+from server.limits import SAID_TURN_S
 from server.telemetry import SCAN_BATCH
 
 REDEEM: Final = Script("redeem")
@@ -53,15 +53,15 @@ class Redeemer:
             await batcher.drain()
 
     def _judge(self, shard: int) -> Callable[[Sequence[Scan]], Awaitable[list[str | Undecided]]]:
-        epoch, stream = keys.epoch(shard), keys.redemptions(shard)
-        ticket, said = keys.ticket(shard, ""), keys.said(shard, "")
+        shared = [keys.epoch(shard), keys.redemptions(shard), *keys.said(shard)]
+        ticket = keys.ticket(shard, "")
 
         async def judge(scans: Sequence[Scan]) -> list[str | Undecided]:
             SCAN_BATCH.observe(len(scans))
-            names: list[str] = [epoch, stream]
-            args: list[str | int] = [SCAN_REPLAY_S, self._shards]
+            names = list(shared)
+            args: list[str | int] = [self._shards, SAID_TURN_S]
             for scan in scans:
-                names += (ticket + scan.ticket_code, said + scan.scan_id)
+                names.append(ticket + scan.ticket_code)
                 args += (
                     scan.ticket_code,
                     scan.function_code,

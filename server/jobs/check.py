@@ -18,7 +18,6 @@ What is exact, and what it costs:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
@@ -36,9 +35,7 @@ from server.jobs.findings import Finding, Tally
 from server.limits import CHECK_PAGE
 from server.store.pool import Database
 
-Page = Callable[
-    [Sequence[str]], Awaitable[None]
-]  # looks at a page of order ids, product ids, codes or scan_ids
+Page = Callable[[Sequence[str]], Awaitable[None]]  # looks at a page of order ids, product ids or codes
 
 
 def _silent(what: str, number: int) -> None:
@@ -71,7 +68,8 @@ async def check(
         await stock.products()
         await stock.pending(progress)
         await gate.recorded(progress)
-        await _walk(redis, _pages(stock, gate, verdicts, shards), progress)
+        await verdicts.said(progress)
+        await _walk(redis, _pages(stock, gate, shards), progress)
     else:
         for tally in between:
             tally.undecided("the gates are closed: Redis is not loaded")
@@ -79,13 +77,12 @@ async def check(
     return sorted(findings, key=lambda finding: (not finding.invariant[0].isdigit(), finding.invariant))
 
 
-def _pages(stock: StockCheck, gate: TicketCheck, verdicts: VerdictCheck, shards: int) -> Mapping[str, Page]:
+def _pages(stock: StockCheck, gate: TicketCheck, shards: int) -> Mapping[str, Page]:
     """How key names begin, and who looks at such keys."""
     a_product = keys.stock(0)
     pages: dict[str, Page] = {keys.hold(""): stock.holds, a_product[:-1]: stock.stocks}
     for shard in range(shards):
         pages[keys.ticket(shard, "")] = gate.at_gate
-        pages[keys.said(shard, "")] = partial(verdicts.told, shard)
     return pages
 
 
@@ -111,7 +108,7 @@ async def _walk(redis: Redis, pages: Mapping[str, Page], progress: Progress) -> 
 
 
 def _split(name: str) -> tuple[str, str]:
-    """`{s00}:t:CODE` -> `{s00}:t:`, `CODE`; a scan_id may have colons too."""
+    """`{s00}:t:CODE` -> `{s00}:t:`, `CODE`."""
     tag, _, rest = name.partition(":")
     kind, _, subject = rest.partition(":")
     return f"{tag}:{kind}:", subject

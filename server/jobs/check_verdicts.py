@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from server.hot.connection import ask
 from server.hot.stock import read_order
 from server.hot.stream import ORIGIN, Entry, Streams, ordinal
 from server.jobs.catch_up import CatchUp, Faults, confirm
+from server.jobs.check_record import Progress
 from server.jobs.findings import Tally
 from server.limits import CHECK_PAGE
 from server.store import check, redemptions
@@ -29,6 +30,7 @@ class VerdictCheck:
         self._redis = redis
         self._streams = streams
         self._catch_up = catch_up
+        self._shards = shards
         self._names = keys.streams(shards)
         self._told = Tally("4-told", "What a scan was told is in the record, word for word")
         self._cursors = Tally("4-cursor", "No cursor is ahead of its stream; what it passed is in the record")
@@ -36,11 +38,25 @@ class VerdictCheck:
 
     # --- What gates were told -------------------------------------------------------------------------------
 
-    async def told(self, shard: int, scan_ids: Sequence[str]) -> None:
-        """Scans of one shard of which Redis keeps what they were told."""
-        self._told.looked(len(scan_ids))
-        suspects = await self._judge(await self._texts(shard, scan_ids))
-        await confirm(suspects, partial(self._look_at_told, shard))
+    async def said(self, progress: Progress) -> None:
+        """All scans of which Redis keeps what they were told."""
+        for shard in range(self._shards):
+            for name in keys.said(shard):
+                async for lines in self._pages(name):
+                    self._told.looked(len(lines))
+                    await confirm(await self._judge(lines), partial(self._look_at_told, shard))
+                    progress("scans told", len(lines))
+
+    async def _pages(self, name: str) -> AsyncIterator[dict[str, str]]:
+        """Scan ids with their lines."""
+        cursor: Any = 0
+        while True:
+            found: Any = await ask(self._redis.hscan(name, cursor, count=CHECK_PAGE))
+            cursor, lines = found
+            lines.pop("", None)  # names the hash's turn
+            yield lines
+            if int(cursor) == 0:
+                return
 
     async def _look_at_told(self, shard: int, scan_ids: Sequence[str]) -> Faults | None:
         texts = await self._texts(shard, scan_ids)
@@ -51,10 +67,11 @@ class VerdictCheck:
 
     async def _texts(self, shard: int, scan_ids: Sequence[str]) -> dict[str, str | None]:
         async with self._redis.pipeline(transaction=False) as pipe:
-            for scan_id in scan_ids:
-                pipe.get(keys.said(shard, scan_id))
-            answers: list[str | None] = await ask(pipe.execute())
-        return dict(zip(scan_ids, answers, strict=True))
+            for name in keys.said(shard):
+                pipe.hmget(name, list(scan_ids))
+            answers: list[list[str | None]] = await ask(pipe.execute())
+        lines = [next(filter(None, each), None) for each in zip(*answers, strict=True)]
+        return dict(zip(scan_ids, lines, strict=True))
 
     async def _judge(self, texts: Mapping[str, str | None]) -> Faults:
         faults: Faults = {}

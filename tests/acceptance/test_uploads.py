@@ -415,12 +415,12 @@ async def test_a_fault_that_no_one_expected_is_told_to_its_scan_alone(
     """Here: what Redis remembers of a scan is no line of ours."""
     codes = await many_tickets(road, 3)
     scans = [scan(mint(road, code)) for code in codes]
-    broken = keys.said(0, scans[1]["scan_id"])
-    await redis.set(broken, f"unexpected\t\t{codes[1]}\tbus\t")
+    broken = keys.said(0)[0], scans[1]["scan_id"]
+    await redis.hset(*broken, f"unexpected\t\t{codes[1]}\tbus\t")
     answers = await upload(road, scans)
     assert said(answers) == ["success", "INTERNAL", "success"]
     assert answers[1]["scan_id"] == scans[1]["scan_id"] and "unexpected" not in str(answers)
-    await redis.delete(broken)
+    await redis.hdel(*broken)
     assert said(await upload(road, scans)) == ["success"] * 3
     await audit(road)
 

@@ -81,7 +81,7 @@ async def test_what_happened_more_than_a_day_ago_need_not_be_remembered(scene: S
         "UPDATE redemption_events SET decided_at = decided_at - $1::interval, scanned_at = scanned_at - $1::interval",
         days_ago,
     )
-    await scene.redis.delete(*await scene.redis.keys("{s*}:v:*"))
+    await scene.redis.delete(*await scene.redis.keys("{s*}:said:*"))
     for name in await scene.redis.keys("{s*}:t:*"):
         for field, told in (await scene.redis.hgetall(name)).items():
             if field.startswith("j:") and name == scene.ticket_key(scene.places.used):

@@ -252,12 +252,12 @@ async def _(scene: Scene) -> None:
 
 @breach("what a scan was told cannot be read", _4_told=1)
 async def _(scene: Scene) -> None:
-    await scene.redis.set(keys.said(1, "any:scan:id"), "garbage", ex=60)
+    await scene.redis.hset(keys.said(1)[0], "any:scan:id", "garbage")
 
 
 @breach("an unreadable token was given an event", _4_told=1)
 async def _(scene: Scene) -> None:
-    await scene.redis.set(keys.said(0, "s"), "1\t5-5\t\tbus\t\t\t\t1\t", ex=60)
+    await scene.redis.hset(keys.said(0)[2], "s", "1\t5-5\t\tbus\t\t\t\t1\t")
 
 
 @breach("the record is ahead of a stream", _4_cursor=1)

@@ -1,7 +1,7 @@
 -- redeem: judges a batch of scans of one shard; each scan is decided, remembered and recorded in this one step.
 --
--- KEYS: 1 epoch, 2 redemptions, then per scan: ticket, said
--- ARGV: 1 replay_s, 2 shards, then per scan: ticket_code, function_code, jti, scan_id, ruled, at_ms, operator, place, upload
+-- KEYS: 1 epoch, 2 redemptions, 3 4 5 said, then per scan: ticket
+-- ARGV: 1 shards, 2 said_s, then per scan: ticket_code, function_code, jti, scan_id, ruled, at_ms, operator, place, upload
 -- RETURNS: a list with one element per scan: the verdict's line (9 parts, tab between), or an integer if undecided
 -- CODES: SUCCESS=0 TICKET_NOT_VALID=6 WRONG_FUNCTION=7 ALREADY_REDEEMED=10 NO_REMAINING=11
 -- CODES: GATE_CLOSED=-1 TICKET_ABSENT=-2 SCAN_ID_CONFLICT=-3 OUTSIDE_WINDOW=-4
@@ -13,16 +13,50 @@
 -- `ruled` below zero: the verdict -ruled concerns no known ticket (an unreadable token): remembered, not recorded.
 -- `upload` of a scan that its gate made while it was offline: 1, or 2 outside of the window, when it is only told again
 -- what it was told before. All others: empty.
+-- What scan_ids were told stands in three hashes that take turns: every `said_s` seconds the oldest is emptied and written
+-- anew, so a verdict is remembered for two to three times that long. A batch asks each hash once, and writes once. The
+-- lines there are without the ticket's terms, which its own hash has. Field "": which turn the hash is of.
 
 local SUCCESS, TICKET_NOT_VALID, WRONG_FUNCTION, ALREADY_REDEEMED, NO_REMAINING = 0, 6, 7, 10, 11
 local GATE_CLOSED, TICKET_ABSENT, SCAN_ID_CONFLICT, OUTSIDE_WINDOW = -1, -2, -3, -4
-local FIRST_SCAN_KEY, KEYS_PER_SCAN, FIRST_SCAN_ARG, ARGS_PER_SCAN = 3, 2, 3, 9
+local FIRST_SAID_KEY, SAID_KEYS, FIRST_SCAN_KEY, FIRST_SCAN_ARG, ARGS_PER_SCAN, SCAN_ID = 3, 3, 6, 3, 9, 3
 local find, match, sub = string.find, string.match, string.sub
 local call = redis.call
 local shard = match(KEYS[2], '^{s(%d+)}')
 
 local time = call('TIME')
 local now_ms = time[1] .. string.format('%03d', math.floor(time[2] / 1000))
+
+local told, news = {}, {}
+
+-- What the scans of this batch were told before.
+local function recall()
+    local scan_ids = {}
+    for arg = FIRST_SCAN_ARG, #ARGV, ARGS_PER_SCAN do scan_ids[#scan_ids + 1] = ARGV[arg + SCAN_ID] end
+    for key = FIRST_SAID_KEY, FIRST_SAID_KEY + SAID_KEYS - 1 do
+        local lines = call('HMGET', KEYS[key], unpack(scan_ids))
+        for i, scan_id in ipairs(scan_ids) do told[scan_id] = told[scan_id] or lines[i] end
+    end
+end
+
+local function tell(scan_id, line)
+    told[scan_id] = line
+    news[#news + 1] = scan_id
+    news[#news + 1] = line
+end
+
+local function remember()
+    if #news == 0 then return end
+    local turn = math.floor(time[1] / ARGV[2])
+    local said_key = KEYS[FIRST_SAID_KEY + turn % SAID_KEYS]
+    -- A clock that went back finds a turn of the future: what was told then is kept.
+    if tonumber(call('HGET', said_key, '') or -1) < turn then
+        call('UNLINK', said_key) -- here and not by its time to live, which some versions of Redis stand still for
+        call('HSET', said_key, '', turn)
+        call('EXPIREAT', said_key, (turn + SAID_KEYS + 1) * ARGV[2])
+    end
+    call('HSET', said_key, unpack(news))
+end
 
 local function spent_status(remaining)
     if find(remaining, '=[1-9]') then return 'ACTIVE' end
@@ -53,22 +87,24 @@ local function judge(ticket, status, function_code, ruled)
     return SUCCESS, sub(remaining, 1, at) .. (tonumber(left) - 1) .. sub(remaining, at + #left + 1), ''
 end
 
-local function redeem(ticket_key, said_key, arg)
-    local code, function_code, jti, scan_id = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + 3]
+local function redeem(ticket_key, arg)
+    local code, function_code, jti, scan_id = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + SCAN_ID]
     local ruled, at_ms, operator, place = tonumber(ARGV[arg + 4]), ARGV[arg + 5], ARGV[arg + 6], ARGV[arg + 7]
     local upload = ARGV[arg + 8]
     local outside = upload == '2'
     local subject = '\t' .. code .. '\t' .. function_code .. '\t'
 
-    local said = call('GET', said_key)
+    local said = told[scan_id]
     if said then
-        if find(said, subject, 1, true) then return said end
-        return SCAN_ID_CONFLICT
+        if not find(said, subject, 1, true) then return SCAN_ID_CONFLICT end
+        if find(said, '^%d+\t\t') then return said end -- it concerned no known ticket
+        local terms = call('HGET', ticket_key, 'e')
+        return terms and said .. terms or TICKET_ABSENT
     end
     if ruled < SUCCESS then
         if outside then return OUTSIDE_WINDOW end
         local line = -ruled .. '\t' .. subject .. '\t\t\t' .. now_ms .. '\t'
-        call('SET', said_key, line, 'EX', ARGV[1])
+        tell(scan_id, line)
         return line
     end
 
@@ -97,18 +133,20 @@ local function redeem(ticket_key, said_key, arg)
         local spent = event_id .. '\t' .. scan_id .. '\t' .. place .. '\t' .. remaining .. '\t' .. now_ms
         call('HSET', ticket_key, 'r', remaining, jti_field, spent)
     end
-    local line = verdict .. '\t' .. event_id .. body .. '\t' .. terms
-    call('SET', said_key, line, 'EX', ARGV[1])
-    return line
+    local line = verdict .. '\t' .. event_id .. body .. '\t'
+    tell(scan_id, line)
+    return line .. terms
 end
 
 -- An epoch names the number of shards that its tickets were loaded for: a process of another number is kept out.
 local epoch = call('GET', KEYS[1])
-local open = epoch and match(epoch, '%d+$') == ARGV[2]
+local open = epoch and match(epoch, '%d+$') == ARGV[1]
 local answers = {}
+if open then recall() end
 local arg = FIRST_SCAN_ARG
-for key = FIRST_SCAN_KEY, #KEYS, KEYS_PER_SCAN do
-    answers[#answers + 1] = open and redeem(KEYS[key], KEYS[key + 1], arg) or GATE_CLOSED
+for key = FIRST_SCAN_KEY, #KEYS do
+    answers[#answers + 1] = open and redeem(KEYS[key], arg) or GATE_CLOSED
     arg = arg + ARGS_PER_SCAN
 end
+remember()
 return answers

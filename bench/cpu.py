@@ -42,10 +42,10 @@ def children(pid: int) -> list[int]:
 
 
 class Used(NamedTuple):
-    """CPU seconds by name, those of processes that are not ours on the same cores, and the seconds that passed."""
+    """CPU seconds by name, those that anyone used by core, and the seconds that passed."""
 
     seconds: dict[str, float]
-    foreign: float
+    busy: dict[int, float]
     took: float
 
 
@@ -54,7 +54,7 @@ class CpuMeter:
 
     def __init__(self, groups: Mapping[str, Sequence[int]], cores: Iterable[int]) -> None:
         self._groups = groups
-        self._cores = frozenset(f"cpu{core}" for core in cores)
+        self._cores = frozenset(cores)
         self._before = self._look()
         self._busy = _busy_seconds(self._cores)
         self._began = perf_counter()
@@ -63,8 +63,8 @@ class CpuMeter:
         """What was used since the meter was made."""
         now = self._look()
         seconds = {name: now[name] - self._before[name] for name in now}
-        busy = _busy_seconds(self._cores) - self._busy
-        return Used(seconds, max(0.0, busy - sum(seconds.values())), perf_counter() - self._began)
+        busy = {core: spent - self._busy[core] for core, spent in _busy_seconds(self._cores).items()}
+        return Used(seconds, busy, perf_counter() - self._began)
 
     def _look(self) -> dict[str, float]:
         return {name: sum(map(_used_by, pids)) for name, pids in self._groups.items()}
@@ -75,15 +75,16 @@ def _used_by(pid: int) -> float:
     return cpu_seconds(pid) if pid == os.getpid() else family_cpu_seconds(pid)
 
 
-def _busy_seconds(cores: frozenset[str]) -> float:
-    """CPU seconds that anyone used so far on these cores: all but idle and waiting (proc(5): /proc/stat)."""
-    ticks = 0
+def _busy_seconds(cores: frozenset[int]) -> dict[int, float]:
+    """CPU seconds that anyone used so far on each of these cores: all but idle and waiting (proc(5): /proc/stat)."""
+    busy = {}
     for line in Path("/proc/stat").read_text(encoding="ascii").splitlines():
         name, *figures = line.split()
-        if name in cores:
+        core = name.removeprefix("cpu")
+        if name != core and core.isdigit() and int(core) in cores:
             user, nice, system, _idle, _waiting, *others = map(int, figures[:8])
-            ticks += user + nice + system + sum(others)
-    return ticks / _TICKS
+            busy[int(core)] = (user + nice + system + sum(others)) / _TICKS
+    return busy
 
 
 def _times(pid: int) -> tuple[float, float, float, float]:

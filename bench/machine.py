@@ -22,10 +22,14 @@ _FSYNC_BYTES: Final = 4_096
 
 
 class Pinning(msgspec.Struct, frozen=True):
-    """Which cores the measured server may use, and which everything else: databases, jobs and load generator."""
+    """Which cores the measured server may use, which Valkey and the load generator, and which the record.
+
+    The record is Postgres and `gateline work`: nobody waits for them, so they take what the others leave on any core.
+    """
 
     server: list[int]
     others: list[int]
+    record: list[int]
 
     @property
     def cores(self) -> frozenset[int]:
@@ -37,7 +41,7 @@ class Pinning(msgspec.Struct, frozen=True):
         if self.server == self.others:
             return "none"
         names = (",".join(map(str, cores)) for cores in (self.server, self.others))
-        return "server on core {}; Valkey, Postgres, work and load on {}".format(*names)
+        return "server on core {}; Valkey and load on {}; Postgres and work on any".format(*names)
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -56,11 +60,11 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 def choose_pinning(*, pin: bool = True) -> Pinning:
-    """The server gets the first core that is ours, all others share the rest; with one core, or unpinned: no rule."""
+    """The server gets the first core that is ours, Valkey and load the rest; with one core, or unpinned: no rule."""
     cores = sorted(os.sched_getaffinity(0))
     if not pin or len(cores) < 2:
-        return Pinning(cores, cores)
-    return Pinning(cores[:1], cores[1:])
+        return Pinning(cores, cores, cores)
+    return Pinning(cores[:1], cores[1:], cores)
 
 
 def pin(pid: int, cores: Iterable[int]) -> None:

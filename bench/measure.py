@@ -28,7 +28,7 @@ LAG_EVERY_S: Final = 0.1
 class Measured:
     """What was seen of one lane. Rates are things a second, one per round.
 
-    `cpu_s`: CPU seconds by process over all rounds; `foreign_s`: what processes that are not ours used on our cores.
+    `cpu_s`: CPU seconds by process over all rounds; `busy_s`: what anyone used, by core.
     """
 
     lane: Lane
@@ -37,7 +37,7 @@ class Measured:
     expected: float = 0.0
     rates: list[float] = field(default_factory=list)
     cpu_s: dict[str, float] = field(default_factory=dict)
-    foreign_s: float = 0.0
+    busy_s: dict[int, float] = field(default_factory=dict)
     things: int = 0
     seconds: float = 0.0
     latency: dict[str, Latency] = field(default_factory=dict)
@@ -156,7 +156,8 @@ class Measurement:
         if phase == "peak":
             for name, spent in used.seconds.items():
                 measured.cpu_s[name] = measured.cpu_s.get(name, 0.0) + spent
-            measured.foreign_s += used.foreign
+            for core, spent in used.busy.items():
+                measured.busy_s[core] = measured.busy_s.get(core, 0.0) + spent
             measured.things += run.answered * lane.units
             measured.seconds += used.took
         lane.settle(run)

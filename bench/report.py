@@ -28,9 +28,9 @@ COMPARED: Final = ("naive", "plain_postgres")  # http_scan is held against these
 class LaneReport(msgspec.Struct, kw_only=True):
     """One lane. Rates are things a second; `cpu_us`: microseconds of CPU per thing, by process.
 
-    Shares of a core's time: `server_share` the serving process, `load_share` the load generator, `beside_share` the
-    load generator with databases and jobs, over the cores that they have; `foreign_share` processes that are not ours,
-    over all cores. `answer_bytes`: of one answer on the wire. `over`: how many connections it was asked over.
+    Shares of a core's time: `server_share` the serving process, `load_share` the load generator; `server_core` and
+    `other_core` whoever it was, over the cores that the server has and does not have; `foreign_share` processes that
+    are not ours, over all cores. `answer_bytes`: of one answer on the wire. `over`: what connections it was asked on.
     """
 
     rate: float
@@ -38,7 +38,8 @@ class LaneReport(msgspec.Struct, kw_only=True):
     cpu_us: dict[str, float]
     server_share: float
     load_share: float
-    beside_share: float
+    server_core: float
+    other_core: float
     foreign_share: float
     answer_bytes: int
     over: str
@@ -77,16 +78,22 @@ class Report(msgspec.Struct, kw_only=True):
 def lane_report(measured: Measured, pinning: Pinning) -> LaneReport:
     """The figures of one lane."""
     seconds = max(measured.seconds, 1e-9)
-    beside = sum(spent for name, spent in measured.cpu_s.items() if name in BESIDE)
-    server = sum(measured.cpu_s.values()) - beside
+    ours = sum(measured.cpu_s.values())
+    server = ours - sum(spent for name, spent in measured.cpu_s.items() if name in BESIDE)
+
+    def busy(cores: list[int]) -> float:
+        return round(sum(measured.busy_s.get(core, 0.0) for core in cores) / seconds / len(cores), 3)
+
+    foreign = max(0.0, sum(measured.busy_s.values()) - ours)
     return LaneReport(
         rate=round(measured.rate, 1) if measured.rates else 0.0,
         rates=[round(rate, 1) for rate in measured.rates],
         cpu_us={name: round(spent, 2) for name, spent in measured.cpu_us().items()},
         server_share=round(server / seconds / len(pinning.server), 3),
         load_share=round(measured.cpu_s.get("load", 0.0) / seconds, 3),
-        beside_share=round(beside / seconds / len(pinning.others), 3),
-        foreign_share=round(measured.foreign_s / seconds / len(pinning.cores), 3),
+        server_core=busy(pinning.server),
+        other_core=busy(pinning.others),
+        foreign_share=round(foreign / seconds / len(pinning.cores), 3),
         answer_bytes=len(measured.answer),
         over=measured.lane.over,
         latency=dict(measured.latency),
@@ -145,9 +152,9 @@ def notes(lanes: Mapping[str, LaneReport]) -> list[str]:
             said.append(
                 f"{name}: the load generator used {lane.load_share:.0%} of its core: the lane may be faster than this."
             )
-        elif lane.beside_share > BUSY_SHARE:
+        elif lane.other_core > BUSY_SHARE:
             said.append(
-                f"{name}: databases, jobs and load generator used {lane.beside_share:.0%} of their core, "
+                f"{name}: databases, jobs and load generator used {lane.other_core:.0%} of their core, "
                 f"the server {lane.server_share:.0%} of its own: the lane may be faster than this."
             )
     disturbed = [name for name, lane in lanes.items() if lane.foreign_share > FOREIGN_SHARE]

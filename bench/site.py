@@ -156,14 +156,15 @@ async def open_site(
     """Migrate, seed, load Redis, and start `gateline serve` and `gateline work`; both are stopped at the end."""
     config = configuration.load(environment)
     assert servers.valkey and servers.postgres  # noqa: S101
-    for pid in (servers.valkey.pid, servers.postgres.pid, *children(servers.postgres.pid)):
-        pin(pid, pinning.others)
+    pin(servers.valkey.pid, pinning.others)
+    for pid in (servers.postgres.pid, *children(servers.postgres.pid)):
+        pin(pid, pinning.record)
     async with AsyncExitStack() as stack:
         parts = await stack.enter_async_context(open_parts(config))
         await migrate(parts.bulk_database)
         scene, loaded = await _load(parts, environment["DATABASE_URL"], tickets, uses, for_sale, keep)
         work, _ = await stack.enter_async_context(
-            running((*GATELINE, "work"), environment, pinning.others, event="working")
+            running((*GATELINE, "work"), environment, pinning.record, event="working")
         )
         serve, said = await stack.enter_async_context(
             running((*GATELINE, "serve"), environment, pinning.server, event="serving")

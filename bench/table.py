@@ -59,14 +59,18 @@ def _lanes(report: Report) -> str:
                 spread,
                 _ratio(ratio),
                 _ratio(by_cpu),
-                *(f"{share:.0%}" for share in (lane.server_share, lane.beside_share, lane.load_share)),
+                *(f"{share:.0%}" for share in _shares(lane)),
                 lane.over,
             ]
         )
-    rows += [[name, "not served", *[""] * 7] for name in report.not_served]
-    shares = ("server's core", "other core", "of it load")
+    rows += [[name, "not served", *[""] * 8] for name in report.not_served]
+    shares = ("server", "its core", "other core", "load")
     head = ["closed loop", "peak/s", "rounds", "of no-op", "by CPU", *shares, "over"]
     return grid(head, rows)
+
+
+def _shares(lane: LaneReport) -> tuple[float, ...]:
+    return lane.server_share, lane.server_core, lane.other_core, lane.load_share
 
 
 def _latency(report: Report) -> str:

@@ -24,7 +24,8 @@ def lane(rates: list[float], **changes: Any) -> LaneReport:
         "cpu_us": {"serve": 100.0, "valkey": 20.0, "load": 10.0},
         "server_share": 0.9,
         "load_share": 0.2,
-        "beside_share": 0.5,
+        "server_core": 0.9,
+        "other_core": 0.5,
         "foreign_share": 0.01,
         "answer_bytes": 700,
         "over": "7 connections",
@@ -49,7 +50,7 @@ def report() -> Report:
         system="Linux 6",
         filesystem="ext4",
         fsync_ms=0.2,
-        pinning=Pinning([0], [1]),
+        pinning=Pinning([0], [1], [0, 1]),
         versions={"python": "3.11.7"},
         load_average=0.1,
         commit="abc",
@@ -107,8 +108,8 @@ def test_a_reader_is_told_when_the_load_generator_or_others_were_the_limit() -> 
     quiet = notes({"http_scan": lane([1.0])})
     told = notes(
         {
-            "fast": lane([1.0], load_share=0.97, beside_share=0.99),
-            "full": lane([1.0], beside_share=0.95),
+            "fast": lane([1.0], load_share=0.97, other_core=0.99),
+            "full": lane([1.0], other_core=0.95),
             "disturbed": lane([1.0], foreign_share=0.4),
         }
     )
@@ -124,7 +125,7 @@ def test_the_table_has_every_lane_with_its_ratio_and_the_verdict_of_the_audit(re
     text = render(report)
     rows = {line.split()[0]: line.split() for line in text.splitlines() if line.strip()}
 
-    assert "server on core 0; Valkey, Postgres, work and load on 1" in text
+    assert "server on core 0; Valkey and load on 1; Postgres and work on any" in text
     assert rows["socket_scan"] == ["socket_scan", "not", "served"]
     assert any(
         line.split()[:4] == ["http_scan", "6,000", "5,000..6,000", "0.62"] for line in text.splitlines()

@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from server.config import Ack
+from server.domain.errors import Refusal
 from server.domain.redemption import Decision, Scan, Verdict
 from server.hot import keys, redeem
 from server.hot.connection import connect
@@ -28,19 +29,7 @@ class Gate:
         self.redeemer = Redeemer(runner, 1)
 
     async def told_ms(self, scan_id: str) -> int:
-        answer = await self.redeemer.redeem(
-            Scan(
-                scan_id=scan_id,
-                ticket_code="",
-                function_code="bus",
-                jti="",
-                at_ms=0,
-                operator="gina",
-                venue_code="pier",
-                terminal_device_id="",
-                ruled=Verdict.QR_MALFORMED,
-            )
-        )
+        answer = await self.redeemer.redeem(scan(scan_id, "", ruled=Verdict.QR_MALFORMED))
         assert isinstance(answer, str)
         return Decision.parse(answer).decided_ms
 
@@ -107,6 +96,23 @@ async def test_a_clock_that_went_back_forgets_nothing(gate: Gate) -> None:
     assert await gate.redis.hget(name, "") == str(turn + SAID_TURNS)
 
 
+async def test_what_was_spent_before_a_fault_is_known_by_its_scan_id(gate: Gate) -> None:
+    """A hash of the same batch is none of ours: nobody is told anything, and a retry with another QR spends nothing."""
+    await gate.redis.hset(keys.ticket(0, "GOOD"), mapping={"e": "bus\x1f2\x1fBus", "r": ",bus=2,"})
+    await gate.redis.set(keys.ticket(0, "BROKEN"), "no hash")
+    judged = await asyncio.gather(
+        gate.redeemer.redeem(scan("first", "GOOD", jti="1")),
+        gate.redeemer.redeem(scan("other", "BROKEN", jti="2")),
+        return_exceptions=True,
+    )
+    assert [isinstance(each, Refusal) for each in judged] == [True, True]
+    assert await gate.redis.hget(keys.ticket(0, "GOOD"), "r") == ",bus=1,"
+
+    again = await gate.redeemer.redeem(scan("first", "GOOD", jti="3"))
+    assert isinstance(again, str) and Decision.parse(again).remaining == ",bus=1,"
+    assert await gate.redis.hget(keys.ticket(0, "GOOD"), "r") == ",bus=1,"
+
+
 async def test_what_a_rehydration_writes_stands_where_the_script_looks_and_stays_as_long(gate: Gate) -> None:
     now_ms = await gate.told_ms("now")
     loading = Loading(gate.redis, gate.runner, Epochs(gate.redis, 1), 1)
@@ -128,6 +134,20 @@ async def test_what_a_rehydration_writes_stands_where_the_script_looks_and_stays
     await gate.told_ms("another")
     found = {scan_id: await gate.told_ms(scan_id) == at_ms for scan_id, at_ms in told.items()}
     assert found == {"new": True, "a turn": True, "the oldest": True, "too old": False}
+
+
+def scan(scan_id: str, code: str, *, jti: str = "", ruled: Verdict | None = None) -> Scan:
+    return Scan(
+        scan_id=scan_id,
+        ticket_code=code,
+        function_code="bus",
+        jti=jti,
+        at_ms=0,
+        operator="gina",
+        venue_code="pier",
+        terminal_device_id="",
+        ruled=ruled,
+    )
 
 
 def decided(at_ms: int) -> Decision:

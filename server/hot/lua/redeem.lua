@@ -143,10 +143,13 @@ local epoch = call('GET', KEYS[1])
 local open = epoch and match(epoch, '%d+$') == ARGV[1]
 local answers = {}
 if open then recall() end
-local arg = FIRST_SCAN_ARG
-for key = FIRST_SCAN_KEY, #KEYS do
-    answers[#answers + 1] = open and redeem(KEYS[key], arg) or GATE_CLOSED
-    arg = arg + ARGS_PER_SCAN
-end
-remember()
+local done, fault = pcall(function()
+    local arg = FIRST_SCAN_ARG
+    for key = FIRST_SCAN_KEY, #KEYS do
+        answers[#answers + 1] = open and redeem(KEYS[key], arg) or GATE_CLOSED
+        arg = arg + ARGS_PER_SCAN
+    end
+end)
+remember() -- also when a later scan failed: what is spent must be known by its scan_id
+if not done then error(fault) end
 return answers

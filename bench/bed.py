@@ -40,12 +40,12 @@ class Bed:
 
     @asynccontextmanager
     async def site(
-        self, *, tickets: int, for_sale: int = 1_000_000, keep: int | None = None
+        self, *, tickets: int, uses: int = 4, for_sale: int = 1_000_000, keep: int | None = None
     ) -> AsyncIterator[Site]:
         """An installation with so many tickets, see `open_site`."""
         environment = fresh_environment(self.servers, self.folder)
         async with open_site(
-            self.servers, environment, self.pinning, tickets=tickets, for_sale=for_sale, keep=keep
+            self.servers, environment, self.pinning, tickets=tickets, uses=uses, for_sale=for_sale, keep=keep
         ) as site:
             yield site
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
-from bench import plain_postgres
+from bench import flush, plain_postgres
 from bench.bed import Bed
 from bench.lanes import Lane
 from bench.lanes_sale import Orders, Settlement
@@ -144,6 +144,7 @@ async def measure(
             say(f"open loop at {share} load")
             await measurement.latency_round(latency_s, share)
         fill(report, measurement, bed.pinning)
+        report.figures["flusher"] = await flush.stages(site.address)
         report.not_served = suite.not_served
         say("gateline check")
         report.audit = await site.audit()

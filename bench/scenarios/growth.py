@@ -25,6 +25,9 @@ from bench.suite import Suite
 from server.dev.embedded import EmbeddedServers, EmbeddedValkey
 
 SMALL: Final = 10_000
+USES: Final = (
+    12  # of each function: what the rounds scan comes from ten thousand tickets, in both installations
+)
 LANES: Final = ("http_scan", "socket_scan")
 _DATABASE: Final = "bench_small"
 
@@ -43,7 +46,7 @@ async def run(bed: Bed, options: Namespace) -> Report:
     report = bed.report("growth")
     named = short(options.tickets)
     async with AsyncExitStack() as stack:
-        large = await stack.enter_async_context(bed.site(tickets=options.tickets, keep=SMALL))
+        large = await stack.enter_async_context(bed.site(tickets=options.tickets, uses=USES, keep=SMALL))
         small = await stack.enter_async_context(_small_site(bed))
         measurements = {}
         for label, site in ((short(SMALL), small), (named, large)):
@@ -85,7 +88,7 @@ async def _small_site(bed: Bed) -> AsyncIterator[Site]:
         await admin.execute(f"CREATE DATABASE {_DATABASE}")
         await admin.close()
         environment["DATABASE_URL"] = environment["DATABASE_URL"].rpartition("/")[0] + f"/{_DATABASE}"
-        async with open_site(servers, environment, bed.pinning, tickets=SMALL) as site:
+        async with open_site(servers, environment, bed.pinning, tickets=SMALL, uses=USES) as site:
             yield site
     finally:
         await asyncio.to_thread(valkey.erase)

@@ -52,6 +52,9 @@ def test_a_steady_run_measures_every_lane_and_ends_with_a_clean_audit(tmp_path: 
     events = next(each for each in audit["findings"] if each["invariant"] == "4-told")
     assert events["looked_at"] > 100
     assert found["lag"]["samples"]
+    stages = found["figures"]["flusher"]
+    assert {each["flusher, µs an entry"] for each in stages} == {"read", "parse", "write", "commit", "trim"}
+    assert all(each["{s00}:redemptions"] > 0 and each["{stock}:orders"] > 0 for each in stages)
     assert found["machine"]["versions"].keys() >= {
         "python",
         "aiohttp",
@@ -75,6 +78,7 @@ def test_a_steady_run_measures_every_lane_and_ends_with_a_clean_audit(tmp_path: 
         (("flash-sale", "--units", "60"), "told SOLD_OUT"),
         (("pay-storm", "--orders", "30"), "orders settled a second"),
         (("day", "--seconds", "3", "--scans", "1200"), "again"),
+        (("workers", "--seconds", "0.3", "--rounds", "1", "--tickets", "4000"), "http_scan 2w"),
     ],
     ids=lambda each: each[0] if isinstance(each, tuple) else "",
 )

@@ -126,10 +126,9 @@ UPLOAD_RETRY_S = 0.1  # a queue that is full is empty after half a second
 STREAM_SCANS_MAX = (
     64  # of one gate's socket under way: a turnstile has one or two, a collector of many gates more
 )
-SCAN_BATCH_MAX = (
-    64  # scans of one script call: 2 ms of Redis. More and larger calls in turn make both sides wait:
-)
-# the server for a large call's answers, then Redis while the server gives them out
+# Larger calls make both sides wait in turn: the server for a large call's answers, then Redis while the server gives them
+# out.
+SCAN_BATCH_MAX = 64  # scans of one script call: 2 ms of Redis
 SCAN_CALLS_IN_FLIGHT_MAX = 2  # a shard's calls under way: one is being judged while the next is being written
 ORDER_QUEUE_MAX = 2_048  # orders waiting for stock: half a second of work at 4,000/s, then 503 at once
 ORDER_BATCH_MAX = 64  # orders of one script call: under 3 ms of Redis, so gates are not kept waiting

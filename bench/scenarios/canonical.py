@@ -10,8 +10,8 @@ from bench.report import Report
 from bench.suite import LANES, measure
 
 TICKETS: Final = 70_000  # with three functions of four uses each
-ROUNDS: Final = 3
-PEAK_S: Final = 2.0
+ROUNDS: Final = 5
+PEAK_S: Final = 1.5
 LATENCY_S: Final = 3.0
 
 

@@ -1,4 +1,4 @@
-"""What the flusher's stages cost: read from /metrics, as an operator would."""
+"""What the flusher's stages cost: read from /metrics, as an operator would. Time that passed, not CPU."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rows(metrics: str) -> list[dict[str, Any]]:
                 entries[sample.labels["stream"]] = sample.value
     streams = sorted(stream for stream, number in entries.items() if number)
     return [
-        {"flusher, µs an entry": stage}
+        {"flusher, µs passed per entry": stage}
         | {stream: round(of.get(stream, 0.0) / entries[stream] * 1e6, 2) for stream in streams}
         for stage, of in seconds.items()
     ]

@@ -24,7 +24,7 @@ _FSYNC_BYTES: Final = 4_096
 class Pinning(msgspec.Struct, frozen=True):
     """Which cores the measured server may use, which Valkey and the load generator, and which the record.
 
-    The record is Postgres and `gateline work`: nobody waits for them, so they take what the others leave on any core.
+    The record is Postgres and `gateline work`: no scan waits for them, so the scheduler puts them on any core.
     """
 
     server: list[int]

@@ -1,7 +1,8 @@
 """The naive gate: `python -m bench.naive`, settings from the environment.
 
 One redis-py EVALSHA per scan: the product's own script and parts (`Redeemer`, `redeem.lua`), but every scan is a call
-of its own instead of going along with those that came meanwhile. A plain aiohttp handler with the checks of
+of its own instead of going along with those that came meanwhile (and the script is made for many: it asks for what
+scan_ids were told once a call, which a call of one scan pays alone). A plain aiohttp handler with the checks of
 `bench.door`.
 """
 

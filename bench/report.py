@@ -154,8 +154,8 @@ def notes(lanes: Mapping[str, LaneReport]) -> list[str]:
             )
         elif lane.other_core > BUSY_SHARE:
             said.append(
-                f"{name}: databases, jobs and load generator used {lane.other_core:.0%} of their core, "
-                f"the server {lane.server_share:.0%} of its own: the lane may be faster than this."
+                f"{name}: the cores beside the server's were busy for {lane.other_core:.0%}, the server's process "
+                f"for {lane.server_share:.0%}: the lane may be faster than this."
             )
     disturbed = [name for name, lane in lanes.items() if lane.foreign_share > FOREIGN_SHARE]
     if disturbed:

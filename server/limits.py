@@ -25,7 +25,7 @@ ORDER_LINES_MAX = 20  # one script holds all lines at once; 20 keys stay far fro
 ORDER_UNITS_MAX = 50  # tickets of one order; they are issued in one transaction, which stays under 50 ms
 WECHAT_CODE_CHARS_MAX = 512  # a code of a WeChat login is 32; it becomes a part of an address
 IDEMPOTENCY_KEY_CHARS_MAX = 64  # a UUID is 36; the key becomes a Redis key name
-SCAN_ID_CHARS_MAX = 64  # a UUID is 36; the id becomes a Redis key name
+SCAN_ID_CHARS_MAX = 64  # a UUID is 36; Redis keeps it for a day or two
 TERMINAL_ID_CHARS_MAX = 64  # serial numbers of handheld scanners are under 40
 QR_TOKEN_CHARS_MAX = 512  # a token is 87; a scanner that reads two codes at once is still told QR_MALFORMED
 LOGIN_NAME_CHARS_MAX = 64
@@ -117,17 +117,15 @@ WORKER_STEADY_S = 60.0  # one that served for so long died of something new: no 
 # --- Queues and batches ---------------------------------------------------------------------------------------
 SCAN_QUEUE_MAX = 4_096  # scans waiting for a shard: half a second of work at 8,000/s, then 503 at once
 QUEUED_S_MAX = 2.0  # a scan that is not sent by then is refused: Redis hangs, and its gate has given up
-UPLOADED_SCANS_AT_ONCE_MAX = (
-    64  # of all uploads of a process, in the gate's queue: a quarter of one call, so live scans hardly wait
-)
+# Three quarters of one call: live scans find a place in it.
+UPLOADED_SCANS_AT_ONCE_MAX = 48  # of all uploads of a process, in the gate's queue
 UPLOADS_AT_ONCE_MAX = 32  # uploads of a process being judged: 16 MiB of bodies; one more is told 503 at once
 UPLOAD_WAIT_S_MAX = 10.0  # what of an upload found no place by then is told OVERLOADED, each scan for itself
 UPLOAD_RETRY_S = 0.1  # a queue that is full is empty after half a second
 STREAM_SCANS_MAX = (
     64  # of one gate's socket under way: a turnstile has one or two, a collector of many gates more
 )
-# Larger calls make both sides wait in turn: the server for a large call's answers, then Redis while the server gives them
-# out.
+# Larger calls make both sides wait in turn: the server for the answers of one, then Redis while they are given out.
 SCAN_BATCH_MAX = 64  # scans of one script call: 2 ms of Redis
 SCAN_CALLS_IN_FLIGHT_MAX = 2  # a shard's calls under way: one is being judged while the next is being written
 ORDER_QUEUE_MAX = 2_048  # orders waiting for stock: half a second of work at 4,000/s, then 503 at once
@@ -164,6 +162,7 @@ RETRY_S_MIN, RETRY_S_MAX = 0.1, 2.0  # back-off of loops after a failure, with j
 REHYDRATE_PAGE = 1_000  # tickets a page: about 1 MiB of Redis commands
 CHECK_PAGE = 2_000  # orders, tickets or Redis keys a page of `gateline check`: a few MiB of memory
 CHECK_CATCH_UP_S_MAX = 10.0  # how long a check waits for flusher and outbox; normally they are 0.1 s behind
+CHECK_ASKS = 3  # how often a page of Redis is asked for before a check gives up
 CHECK_LOOKS = 3  # a suspicion is a breach when it holds in so many looks: what is under way settles in one
 CHECK_LOOK_PAUSE_S = 0.1  # between two looks: longer than a flush, so that they do not see the same moment
 CHECK_EXAMPLES_MAX = 5  # of each kind of breach: enough to see a pattern

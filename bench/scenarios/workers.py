@@ -14,14 +14,14 @@ from typing import Final
 from bench.bed import Bed
 from bench.durations import phase_seconds
 from bench.figures import middle
-from bench.lanes_scan import BatchScan, HttpScan, SocketScan
+from bench.lanes_scan import HttpScan, SocketScan
 from bench.machine import choose_pinning, pin, say
 from bench.measure import Measurement
 from bench.processes import GATELINE, running
 from bench.report import Report, lag_report, lane_report, notes
 from bench.requests import Scans, Supply
 
-LANES: Final = ("http_scan", "socket_scan", "batch_scan")
+LANES: Final = ("http_scan", "socket_scan")  # uploads come over too few connections to be spread evenly
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -63,12 +63,8 @@ async def run(bed: Bed, options: Namespace) -> Report:
     return report
 
 
-def _lanes(address: str, scans: Scans, supply: Supply) -> list[HttpScan | SocketScan | BatchScan]:
-    return [
-        HttpScan("http_scan", address, scans, supply),
-        SocketScan(address, scans, supply),
-        BatchScan(address, scans, supply),
-    ]
+def _lanes(address: str, scans: Scans, supply: Supply) -> list[HttpScan | SocketScan]:
+    return [HttpScan("http_scan", address, scans, supply), SocketScan(address, scans, supply)]
 
 
 def _fill(report: Report, bed: Bed, measurement: Measurement, workers: int) -> None:

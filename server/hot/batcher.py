@@ -1,6 +1,6 @@
 """The batcher: whatever arrives during one round trip to Redis goes out together with the next.
 
-That is why scans are fast: under load one script call carries hundreds of them, and without load a scan is sent at
+That is why scans are fast: under load one script call carries dozens of them, and without load a scan is sent at
 once. The queue in front is bounded; past the bound the caller hears OVERLOADED at once.
 """
 

@@ -134,7 +134,7 @@ class Loading:
         this_turn = now_ms // 1000 // SAID_TURN_S
         by_turn: dict[tuple[int, int], dict[str, str]] = {}
         for scan_id, decision in told:
-            turn = decision.decided_ms // 1000 // SAID_TURN_S
+            turn = min(decision.decided_ms // 1000 // SAID_TURN_S, this_turn)  # a clock may have gone back
             if turn > this_turn - SAID_TURNS:
                 shard = keys.shard_of(decision.ticket_code, self._shards)
                 by_turn.setdefault((shard, turn), {})[scan_id] = decision.line_without_terms()

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
+from server.domain.errors import ErrorCode, Refusal
 from server.hot.epoch import Epochs
 from server.hot.stream import ORIGIN, Streams, ordinal
 from server.jobs.findings import Tally
-from server.limits import CHECK_CATCH_UP_S_MAX, CHECK_LOOK_PAUSE_S, CHECK_LOOKS
+from server.limits import CHECK_ASKS, CHECK_CATCH_UP_S_MAX, CHECK_LOOK_PAUSE_S, CHECK_LOOKS
 from server.store import check, redemptions
 from server.store.pool import Database
 
@@ -22,7 +23,23 @@ from server.store.pool import Database
 Faults = dict[tuple[Tally, str], str]
 # Looks at these again. None: not to be judged now, because a gate is closed or the flusher does not catch up.
 Look = Callable[[Sequence[str]], Awaitable[Faults | None]]
+T = TypeVar("T")
 _POLL_S: Final = 0.02  # about the time that the flusher takes for a batch
+
+
+async def again(read: Callable[[], Awaitable[T]]) -> T:
+    """What a reading of Redis gives. One that had no answer is tried again: the work of minutes is not thrown away.
+
+    Raises Refusal(REDIS_UNAVAILABLE) when there is still none.
+    """
+    for _ in range(CHECK_ASKS - 1):
+        try:
+            return await read()
+        except Refusal as refusal:
+            if refusal.code is not ErrorCode.REDIS_UNAVAILABLE:
+                raise
+            await asyncio.sleep(CHECK_LOOK_PAUSE_S)
+    return await read()
 
 
 class CatchUp:

@@ -18,6 +18,7 @@ What is exact, and what it costs:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
@@ -26,7 +27,7 @@ from server.hot import keys
 from server.hot.connection import ask
 from server.hot.epoch import Epochs
 from server.hot.stream import Streams
-from server.jobs.catch_up import CatchUp
+from server.jobs.catch_up import CatchUp, again
 from server.jobs.check_record import Progress, check_record
 from server.jobs.check_stock import StockCheck
 from server.jobs.check_tickets import TicketCheck
@@ -91,7 +92,7 @@ async def _walk(redis: Redis, pages: Mapping[str, Page], progress: Progress) -> 
     gathered: dict[str, set[str]] = {prefix: set() for prefix in pages}
     cursor: Any = 0
     while True:
-        found_now: Any = await ask(redis.scan(cursor, count=CHECK_PAGE))
+        found_now: Any = await again(partial(_scan, redis, cursor))
         cursor, names = found_now
         for name in names:
             prefix, subject = _split(name)
@@ -105,6 +106,10 @@ async def _walk(redis: Redis, pages: Mapping[str, Page], progress: Progress) -> 
         progress("keys of Redis", len(names))
         if done:
             return
+
+
+async def _scan(redis: Redis, cursor: Any) -> Any:
+    return await ask(redis.scan(cursor, count=CHECK_PAGE))
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from server.hot import keys
 from server.hot.connection import ask
-from server.jobs.catch_up import CatchUp, Faults, confirm
+from server.jobs.catch_up import CatchUp, Faults, again, confirm
 from server.jobs.findings import Tally
 from server.limits import CHECK_PAGE
 from server.store import catalog, check
@@ -139,25 +139,35 @@ class StockCheck:
     # --- Reading Redis --------------------------------------------------------------------------------------
 
     async def _levels(self, product_ids: Sequence[int]) -> dict[int, Fields]:
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for product_id in product_ids:
-                pipe.hmget(keys.stock(product_id), "sellable", "reserved", "sold")
-            answers: list[Fields] = await ask(pipe.execute())
-        return dict(zip(product_ids, answers, strict=True))
+        async def read() -> list[Fields]:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for product_id in product_ids:
+                    pipe.hmget(keys.stock(product_id), "sellable", "reserved", "sold")
+                answers: list[Fields] = await ask(pipe.execute())
+            return answers
+
+        return dict(zip(product_ids, await again(read), strict=True))
 
     async def _there(self, order_ids: Sequence[str]) -> dict[str, bool]:
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for order_id in order_ids:
-                pipe.exists(keys.hold(order_id))
-            answers: list[int] = await ask(pipe.execute())
-        return {order_id: bool(there) for order_id, there in zip(order_ids, answers, strict=True)}
+        async def read() -> list[int]:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for order_id in order_ids:
+                    pipe.exists(keys.hold(order_id))
+                answers: list[int] = await ask(pipe.execute())
+            return answers
+
+        found = zip(order_ids, await again(read), strict=True)
+        return {order_id: bool(there) for order_id, there in found}
 
     async def _look_at_money(self, order_ids: Sequence[str]) -> None:
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for order_id in order_ids:
-                pipe.hget(keys.hold(order_id), "order")
-            texts: list[str | None] = await ask(pipe.execute())
-        for order_id, text in zip(order_ids, texts, strict=True):
+        async def read() -> list[str | None]:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for order_id in order_ids:
+                    pipe.hget(keys.hold(order_id), "order")
+                texts: list[str | None] = await ask(pipe.execute())
+            return texts
+
+        for order_id, text in zip(order_ids, await again(read), strict=True):
             if text is None:  # gone meanwhile, or loaded from the record, which has its order
                 continue
             self._money.looked(1)

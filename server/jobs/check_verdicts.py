@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from redis.asyncio import Redis
@@ -14,12 +14,14 @@ from server.hot import keys
 from server.hot.connection import ask
 from server.hot.stock import read_order
 from server.hot.stream import ORIGIN, Entry, Streams, ordinal
-from server.jobs.catch_up import CatchUp, Faults, confirm
+from server.jobs.catch_up import CatchUp, Faults, again, confirm
 from server.jobs.check_record import Progress
 from server.jobs.findings import Tally
-from server.limits import CHECK_PAGE
+from server.limits import CHECK_PAGE, SAID_TURNS
 from server.store import check, redemptions
 from server.store.pool import Connection, Database
+
+_ABSENT_S: Final = -2  # the time to live of what is not there
 
 
 class VerdictCheck:
@@ -41,22 +43,39 @@ class VerdictCheck:
     async def said(self, progress: Progress) -> None:
         """All scans of which Redis keeps what they were told."""
         for shard in range(self._shards):
-            for name in keys.said(shard):
-                async for lines in self._pages(name):
-                    self._told.looked(len(lines))
-                    await confirm(await self._judge(lines), partial(self._look_at_told, shard))
-                    progress("scans told", len(lines))
+            for place, name in enumerate(keys.said(shard)):
+                await self._look_at_hash(place, name)
+                async for scan_ids in self._pages(name):
+                    self._told.looked(len(scan_ids))
+                    suspects = await self._judge(await self._texts(shard, scan_ids))
+                    await confirm(suspects, partial(self._look_at_told, shard))
+                    progress("scans told", len(scan_ids))
 
-    async def _pages(self, name: str) -> AsyncIterator[dict[str, str]]:
-        """Scan ids with their lines."""
+    async def _look_at_hash(self, place: int, name: str) -> None:
+        """It knows its turn, which is one of its place, and ends by itself: `redeem.lua` writes all that at once."""
+
+        async def read() -> list[Any]:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.hget(name, "")
+                pipe.ttl(name)
+                answers: list[Any] = await ask(pipe.execute())
+            return answers
+
+        turn, left_s = await again(read)
+        known = turn is not None and turn.isdigit() and int(turn) % SAID_TURNS == place
+        if left_s != _ABSENT_S and not (known and left_s >= 0):
+            self._told.breach(f"{name}: of turn {turn!r}, and ends in {left_s} s")
+
+    async def _pages(self, name: str) -> AsyncIterator[list[str]]:
         cursor: Any = 0
         while True:
-            found: Any = await ask(self._redis.hscan(name, cursor, count=CHECK_PAGE))
-            cursor, lines = found
-            lines.pop("", None)  # names the hash's turn
-            yield lines
+            cursor, lines = await again(partial(self._page, name, cursor))
+            yield [scan_id for scan_id in lines if scan_id]  # "" names the hash's turn
             if int(cursor) == 0:
                 return
+
+    async def _page(self, name: str, cursor: Any) -> Any:
+        return await ask(self._redis.hscan(name, cursor, count=CHECK_PAGE))
 
     async def _look_at_told(self, shard: int, scan_ids: Sequence[str]) -> Faults | None:
         texts = await self._texts(shard, scan_ids)
@@ -65,22 +84,30 @@ class VerdictCheck:
         faults = await self._judge(texts)
         return faults if await self._catch_up.open() else None
 
-    async def _texts(self, shard: int, scan_ids: Sequence[str]) -> dict[str, str | None]:
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for name in keys.said(shard):
-                pipe.hmget(name, list(scan_ids))
-            answers: list[list[str | None]] = await ask(pipe.execute())
-        lines = [next(filter(None, each), None) for each in zip(*answers, strict=True)]
-        return dict(zip(scan_ids, lines, strict=True))
+    async def _texts(self, shard: int, scan_ids: Sequence[str]) -> dict[str, list[str]]:
+        """What each scan was told, in whichever hashes it stands."""
 
-    async def _judge(self, texts: Mapping[str, str | None]) -> Faults:
+        async def read() -> list[list[str | None]]:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for name in keys.said(shard):
+                    pipe.hmget(name, list(scan_ids))
+                answers: list[list[str | None]] = await ask(pipe.execute())
+            return answers
+
+        if not scan_ids:
+            return {}
+        found = [[text for text in each if text is not None] for each in zip(*await again(read), strict=True)]
+        return dict(zip(scan_ids, found, strict=True))
+
+    async def _judge(self, texts: Mapping[str, Sequence[str]]) -> Faults:
         faults: Faults = {}
         told: dict[str, Decision] = {}
-        for scan_id, text in texts.items():
-            if text is None:
-                continue
+        for scan_id, found in texts.items():
+            if len(found) > 1:
+                faults[self._told, scan_id] = f"scan {scan_id}: told in {len(found)} turns"
             try:
-                told[scan_id] = Decision.parse(text)
+                if found:
+                    told[scan_id] = Decision.parse(found[0])
             except ValueError:
                 faults[self._told, scan_id] = f"scan {scan_id}: Redis keeps what cannot be read"
         async with self._db.connection() as connection:

@@ -117,7 +117,7 @@ def test_a_reader_is_told_when_the_load_generator_or_others_were_the_limit() -> 
     assert quiet == []
     assert len(told) == 3
     assert told[0].startswith("fast: the load generator used 97% of its core")
-    assert told[1].startswith("full: databases, jobs and load generator used 95%")
+    assert told[1].startswith("full: the cores beside the server's were busy for 95%")
     assert "40%" in told[2] and "(disturbed)" in told[2]
 
 

@@ -17,6 +17,8 @@ def test_a_stage_is_told_per_entry_and_a_stream_that_wrote_nothing_is_left_out()
         seconds.labels("scans", "write").observe(took)
     seconds.labels("idle", "read").observe(5)
 
-    found = {each.pop("flusher, µs an entry"): each for each in rows(generate_latest(registry).decode())}
+    found = {
+        each.pop("flusher, µs passed per entry"): each for each in rows(generate_latest(registry).decode())
+    }
 
     assert found == {"write": {"scans": 10.0}, "read": {"scans": 0.0}}

@@ -53,7 +53,13 @@ def test_a_steady_run_measures_every_lane_and_ends_with_a_clean_audit(tmp_path: 
     assert events["looked_at"] > 100
     assert found["lag"]["samples"]
     stages = found["figures"]["flusher"]
-    assert {each["flusher, µs an entry"] for each in stages} == {"read", "parse", "write", "commit", "trim"}
+    assert {each["flusher, µs passed per entry"] for each in stages} == {
+        "read",
+        "parse",
+        "write",
+        "commit",
+        "trim",
+    }
     assert all(each["{s00}:redemptions"] > 0 and each["{stock}:orders"] > 0 for each in stages)
     assert found["machine"]["versions"].keys() >= {
         "python",

@@ -93,7 +93,8 @@ async def test_a_clock_that_went_back_forgets_nothing(gate: Gate) -> None:
 
     assert await gate.told_ms("first") == told
     assert await gate.told_ms("second") == later
-    assert await gate.redis.hget(name, "") == str(turn + SAID_TURNS)
+    assert await gate.redis.hget(name, "") == str(turn)  # so that it is emptied when its turn comes again
+    assert await gate.redis.expiretime(name) == (turn + SAID_TURNS + 1) * SAID_TURN_S
 
 
 async def test_what_was_spent_before_a_fault_is_known_by_its_scan_id(gate: Gate) -> None:
@@ -113,6 +114,16 @@ async def test_what_was_spent_before_a_fault_is_known_by_its_scan_id(gate: Gate)
     assert await gate.redis.hget(keys.ticket(0, "GOOD"), "r") == ",bus=1,"
 
 
+async def test_a_hash_whose_turn_cannot_be_read_is_emptied_before_anything_is_spent(gate: Gate) -> None:
+    told = await gate.told_ms("first")
+    name = keys.said(0)[told // 1000 // SAID_TURN_S % SAID_TURNS]
+    await gate.redis.hset(name, "", "junk")
+
+    later = await gate.told_ms("second")
+    assert await gate.told_ms("second") == later
+    assert await gate.redis.hget(name, "") == str(later // 1000 // SAID_TURN_S)
+
+
 async def test_what_a_rehydration_writes_stands_where_the_script_looks_and_stays_as_long(gate: Gate) -> None:
     now_ms = await gate.told_ms("now")
     loading = Loading(gate.redis, gate.runner, Epochs(gate.redis, 1), 1)
@@ -124,6 +135,7 @@ async def test_what_a_rehydration_writes_stands_where_the_script_looks_and_stays
         "a turn": SAID_TURN_S,
         "the oldest": SCAN_REPLAY_S,
         "too old": SAID_TURNS * SAID_TURN_S,
+        "of a clock far ahead": -9 * SAID_TURN_S,
     }
     told = {scan_id: now_ms - age_s * 1000 for scan_id, age_s in ages_s.items()}
     await loading.verdicts([(scan_id, decided(at_ms)) for scan_id, at_ms in told.items()], now_ms)
@@ -133,7 +145,7 @@ async def test_what_a_rehydration_writes_stands_where_the_script_looks_and_stays
 
     await gate.told_ms("another")
     found = {scan_id: await gate.told_ms(scan_id) == at_ms for scan_id, at_ms in told.items()}
-    assert found == {"new": True, "a turn": True, "the oldest": True, "too old": False}
+    assert found == {scan_id: scan_id != "too old" for scan_id in ages_s}
 
 
 def scan(scan_id: str, code: str, *, jti: str = "", ruled: Verdict | None = None) -> Scan:

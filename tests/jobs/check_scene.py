@@ -121,4 +121,4 @@ class Walked:
     config: Config
     places: Places
     database: str
-    dumps: dict[str, bytes]
+    dumps: dict[str, tuple[bytes, int]]  # with the ms that each still has, 0: for ever

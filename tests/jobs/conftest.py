@@ -52,7 +52,10 @@ async def walked(
                 road = Road(session, config, parts, app[appkeys.BACKLOG])
                 await road.until_ready()
                 places = await walk(road)
-        dumps = {name.decode(): await redis.dump(name) for name in await redis.keys()}
+        dumps = {
+            name.decode(): (await redis.dump(name), max(0, await redis.pttl(name)))
+            for name in await redis.keys()
+        }
     yield Walked(config, places, name, dumps)
     await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await admin.close()
@@ -83,8 +86,8 @@ async def scene(
     url = database_named(walked.config.database_url, name)
     pg = await asyncpg.connect(url)
     async with Redis.from_url(redis_url) as raw, raw.pipeline() as pipe:
-        for each, dump in walked.dumps.items():
-            pipe.restore(each, 0, dump)
+        for each, (dump, left_ms) in walked.dumps.items():
+            pipe.restore(each, left_ms, dump)
         await pipe.execute()
     async with open_parts(msgspec.structs.replace(walked.config, database_url=url)) as parts:
         yield Scene(parts, redis, pg, walked.places)

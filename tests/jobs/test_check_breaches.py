@@ -14,6 +14,7 @@ from server.domain.redemption import pack_remaining, unpack_remaining
 from server.hot import keys
 from server.jobs import check, check_record, check_stock, check_tickets, check_verdicts
 from server.jobs.findings import exit_code
+from server.limits import SAID_TURNS
 from tests.jobs.check_scene import SHARDS, Scene
 
 Tamper = Callable[[Scene], Awaitable[object]]
@@ -252,12 +253,54 @@ async def _(scene: Scene) -> None:
 
 @breach("what a scan was told cannot be read", _4_told=1)
 async def _(scene: Scene) -> None:
-    await scene.redis.hset(keys.said(1)[0], "any:scan:id", "garbage")
+    await scene.redis.hset(await _said(scene), "any:scan:id", "garbage")
+
+
+@breach("what a scan was told is empty", _4_told=1)
+async def _(scene: Scene) -> None:
+    await scene.redis.hset(await _said(scene), "any", "")
+
+
+@breach("a scan was told two things, in two turns", _4_told=2)  # it is met in both
+async def _(scene: Scene) -> None:
+    name = await _said(scene)
+    scan_id = next(each for each in await scene.redis.hkeys(name) if each)
+    other = f"{name[:-1]}{(_turn_of(name) + 1) % SAID_TURNS}"
+    await scene.redis.hset(
+        other, mapping={"": _turn_of(other), scan_id: await scene.redis.hget(name, scan_id)}
+    )
+    await scene.redis.expire(other, 60)
+
+
+@breach("a hash of what scans were told does not know its turn", _4_told=1)
+async def _(scene: Scene) -> None:
+    await scene.redis.hdel(await _said(scene), "")
+
+
+@breach("a hash of what scans were told stands in the place of another", _4_told=1)
+async def _(scene: Scene) -> None:
+    await scene.redis.hset(await _said(scene), "", _turn_of(await _said(scene)) + 1)
+
+
+@breach("what scans were told never ends", _4_told=1)
+async def _(scene: Scene) -> None:
+    await scene.redis.persist(await _said(scene))
+
+
+async def _said(scene: Scene) -> str:
+    """A hash that has what was told just now, of whichever shard."""
+    names = [name for shard in range(SHARDS) for name in keys.said(shard)]
+    found, *_ = [name for name in names if await scene.redis.exists(name)]
+    return found
+
+
+def _turn_of(name: str) -> int:
+    return int(name.rpartition(":")[2])
 
 
 @breach("an unreadable token was given an event", _4_told=1)
 async def _(scene: Scene) -> None:
-    await scene.redis.hset(keys.said(0)[2], "s", "1\t5-5\t\tbus\t\t\t\t1\t")
+    await scene.redis.hset(await _said(scene), "s", "1\t5-5\t\tbus\t\t\t\t1\t")
 
 
 @breach("the record is ahead of a stream", _4_cursor=1)

@@ -1,6 +1,6 @@
 -- redeem: judges a batch of scans of one shard; each scan is decided, remembered and recorded in this one step.
 --
--- KEYS: 1 epoch, 2 redemptions, 3 4 5 said, then per scan: ticket
+-- KEYS: 1 epoch, 2 redemptions, 3 said0, 4 said1, 5 said2, then per scan: ticket
 -- ARGV: 1 shards, 2 said_s, then per scan: ticket_code, function_code, jti, scan_id, ruled, at_ms, operator, place, upload
 -- RETURNS: a list with one element per scan: the verdict's line (9 parts, tab between), or an integer if undecided
 -- CODES: SUCCESS=0 TICKET_NOT_VALID=6 WRONG_FUNCTION=7 ALREADY_REDEEMED=10 NO_REMAINING=11
@@ -14,12 +14,12 @@
 -- `upload` of a scan that its gate made while it was offline: 1, or 2 outside of the window, when it is only told again
 -- what it was told before. All others: empty.
 -- What scan_ids were told stands in three hashes that take turns: every `said_s` seconds the oldest is emptied and written
--- anew, so a verdict is remembered for two to three times that long. A batch asks each hash once, and writes once. The
+-- anew, so a verdict is remembered for at least two times that long. A batch asks each hash once, and writes once. The
 -- lines there are without the ticket's terms, which its own hash has. Field "": which turn the hash is of.
 
 local SUCCESS, TICKET_NOT_VALID, WRONG_FUNCTION, ALREADY_REDEEMED, NO_REMAINING = 0, 6, 7, 10, 11
 local GATE_CLOSED, TICKET_ABSENT, SCAN_ID_CONFLICT, OUTSIDE_WINDOW = -1, -2, -3, -4
-local FIRST_SAID_KEY, SAID_KEYS, FIRST_SCAN_KEY, FIRST_SCAN_ARG, ARGS_PER_SCAN, SCAN_ID = 3, 3, 6, 3, 9, 3
+local FIRST_SCAN_KEY, FIRST_SCAN_ARG, ARGS_PER_SCAN = 6, 3, 9
 local find, match, sub = string.find, string.match, string.sub
 local call = redis.call
 local shard = match(KEYS[2], '^{s(%d+)}')
@@ -27,15 +27,18 @@ local shard = match(KEYS[2], '^{s(%d+)}')
 local time = call('TIME')
 local now_ms = time[1] .. string.format('%03d', math.floor(time[2] / 1000))
 
+local said_keys = { KEYS[3], KEYS[4], KEYS[5] }
+local turns = {} -- of which turn each of them is
 local told, news = {}, {}
 
 -- What the scans of this batch were told before.
 local function recall()
     local scan_ids = {}
-    for arg = FIRST_SCAN_ARG, #ARGV, ARGS_PER_SCAN do scan_ids[#scan_ids + 1] = ARGV[arg + SCAN_ID] end
-    for key = FIRST_SAID_KEY, FIRST_SAID_KEY + SAID_KEYS - 1 do
-        local lines = call('HMGET', KEYS[key], unpack(scan_ids))
-        for i, scan_id in ipairs(scan_ids) do told[scan_id] = told[scan_id] or lines[i] end
+    for arg = FIRST_SCAN_ARG, #ARGV, ARGS_PER_SCAN do scan_ids[#scan_ids + 1] = ARGV[arg + 3] end
+    for place, said_key in ipairs(said_keys) do
+        local lines = call('HMGET', said_key, '', unpack(scan_ids))
+        turns[place] = tonumber(lines[1] or '') or -1
+        for i, scan_id in ipairs(scan_ids) do told[scan_id] = told[scan_id] or lines[i + 1] end
     end
 end
 
@@ -48,12 +51,14 @@ end
 local function remember()
     if #news == 0 then return end
     local turn = math.floor(time[1] / ARGV[2])
-    local said_key = KEYS[FIRST_SAID_KEY + turn % SAID_KEYS]
-    -- A clock that went back finds a turn of the future: what was told then is kept.
-    if tonumber(call('HGET', said_key, '') or -1) < turn then
-        call('UNLINK', said_key) -- here and not by its time to live, which some versions of Redis stand still for
+    local place = turn % #said_keys + 1
+    local said_key = said_keys[place]
+    if turns[place] ~= turn then
+        -- Here and not by its time to live, which some versions of Redis stand still for. After a clock that went back,
+        -- the hash is of a turn of the future: what was told then is kept, and grows old from now on.
+        if turns[place] < turn then call('UNLINK', said_key) end
         call('HSET', said_key, '', turn)
-        call('EXPIREAT', said_key, (turn + SAID_KEYS + 1) * ARGV[2])
+        call('EXPIREAT', said_key, (turn + #said_keys + 1) * ARGV[2])
     end
     call('HSET', said_key, unpack(news))
 end
@@ -88,7 +93,7 @@ local function judge(ticket, status, function_code, ruled)
 end
 
 local function redeem(ticket_key, arg)
-    local code, function_code, jti, scan_id = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + SCAN_ID]
+    local code, function_code, jti, scan_id = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + 3]
     local ruled, at_ms, operator, place = tonumber(ARGV[arg + 4]), ARGV[arg + 5], ARGV[arg + 6], ARGV[arg + 7]
     local upload = ARGV[arg + 8]
     local outside = upload == '2'

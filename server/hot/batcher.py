@@ -41,7 +41,8 @@ class Batcher(Generic[Item, Answer]):
         self._batch_max = batch_max
         self._in_flight_max = in_flight_max
         self._queue: deque[tuple[Item, Callable[[Answer | BaseException], None], float]] = deque()
-        self._calls: set[asyncio.Task[None]] = set()
+        self._in_flight = 0  # calls that Redis has not answered
+        self._calls: set[asyncio.Task[None]] = set()  # those whose answers are not all told
         self._woken = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -56,7 +57,7 @@ class Batcher(Generic[Item, Answer]):
         if loop is None:  # asked for once: each asking costs a system call
             loop = self._loop = asyncio.get_running_loop()
         self._queue.append((item, told, loop.time() + QUEUED_S_MAX))
-        if not self._woken and len(self._calls) < self._in_flight_max:
+        if not self._woken and self._in_flight < self._in_flight_max:
             # Not now but at the end of this turn: what other connections brought in the same turn goes along.
             self._woken = True
             loop.call_soon(self._wake)
@@ -80,13 +81,14 @@ class Batcher(Generic[Item, Answer]):
 
     def _wake(self) -> None:
         self._woken = False
-        while self._queue and len(self._calls) < self._in_flight_max:
+        while self._queue and self._in_flight < self._in_flight_max:
             batch = self._next_batch()
             if not batch:
                 return
+            self._in_flight += 1
             call = asyncio.create_task(self._call(batch))
             self._calls.add(call)
-            call.add_done_callback(self._called)
+            call.add_done_callback(self._calls.discard)
 
     def _next_batch(self) -> list[tuple[Item, Callable[[Answer | BaseException], None]]]:
         """The oldest items; those that waited too long for a Redis that hangs are refused, not sent."""
@@ -100,15 +102,19 @@ class Batcher(Generic[Item, Answer]):
                 _tell(told, Refusal(ErrorCode.OVERLOADED))
         return batch
 
-    def _called(self, call: asyncio.Task[None]) -> None:
-        self._calls.discard(call)
-        self._wake()
-
     async def _call(self, batch: list[tuple[Item, Callable[[Answer | BaseException], None]]]) -> None:
         try:
-            answers = await self._decide([item for item, _ in batch])
+            try:
+                answers = await self._decide([item for item, _ in batch])
+            finally:
+                self._in_flight -= 1
+                self._wake()
             if len(answers) != len(batch):
                 raise ValueError(f"{len(answers)} answers to {len(batch)} items")
+            # Redis gets the next batch before these answers are told, which takes as long as judging them: one turn of
+            # the loop builds its command, and at the end of that turn it is sent.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
         except BaseException as fault:
             for _, told in batch:
                 _tell(told, fault)

@@ -104,7 +104,7 @@ class EmbeddedValkey(EmbeddedServer):
             "appendfsync": self._appendfsync,
             "save": '""',
             "maxmemory-policy": "noeviction",
-            # Under load the file grows by 7 MB a second: at the usual 64 MB it would be rewritten all the time.
+            # Under load the file grows by megabytes a second: at the usual 64 MB it would be rewritten all the time.
             "auto-aof-rewrite-min-size": "512mb",
             "shutdown-timeout": "0",
             "hash-max-listpack-entries": str(LISTPACK_ENTRIES_MAX),

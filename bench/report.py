@@ -103,16 +103,20 @@ def lane_report(measured: Measured, pinning: Pinning) -> LaneReport:
 
 
 def ratios(lanes: Mapping[str, LaneReport]) -> dict[str, float]:
-    """`lane/noop` for every lane, and http_scan against the other ways: the median over the rounds.
+    """`lane/noop` for every lane, and http_scan against the other ways, see `ratio`."""
+    return {
+        f"{name}/{below}": ratio(lanes[name], lanes[below])
+        for name, below in _pairs(lanes)
+        if lanes[name].rates and lanes[below].rates
+    }
+
+
+def ratio(lane: LaneReport, below: LaneReport) -> float:
+    """The rate of a lane over that of another: the median over the rounds.
 
     Each round's figures are set against those of the same round, which the same drift met.
     """
-    found = {}
-    for name, below in _pairs(lanes):
-        pairs = list(zip(lanes[name].rates, lanes[below].rates, strict=False))
-        if pairs:
-            found[f"{name}/{below}"] = round(middle([a / b for a, b in pairs if b]), 3)
-    return found
+    return round(middle([a / b for a, b in zip(lane.rates, below.rates, strict=False) if b]), 3)
 
 
 def ratios_cpu(lanes: Mapping[str, LaneReport], serving: Mapping[str, str]) -> dict[str, float]:

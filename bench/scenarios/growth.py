@@ -16,10 +16,9 @@ import asyncpg
 
 from bench.bed import APPENDFSYNC, Bed
 from bench.durations import phase_seconds
-from bench.figures import middle
 from bench.machine import say
 from bench.measure import Measurement
-from bench.report import Report, lag_report, lane_report, notes
+from bench.report import Report, lag_report, lane_report, notes, ratio
 from bench.site import Site, fresh_environment, open_site
 from bench.suite import Suite
 from server.dev.embedded import EmbeddedServers, EmbeddedValkey
@@ -100,18 +99,15 @@ def _fill(report: Report, bed: Bed, measurements: dict[str, Measurement]) -> Non
         for label, measurement in measurements.items():
             if name in measurement.lanes:
                 report.lanes[f"{name} {label}"] = lane_report(measurement.lanes[name], bed.pinning)
-    for name, ratio in (
+    for name, told in (
         ("http_scan", f"growth_{large}/{small}"),
         ("socket_scan", f"growth_socket_{large}/{small}"),
     ):
         if f"{name} {small}" in report.lanes:
-            pairs = zip(
-                report.lanes[f"{name} {large}"].rates, report.lanes[f"{name} {small}"].rates, strict=True
-            )
-            report.ratios[ratio] = round(middle([after / before for after, before in pairs]), 3)
-            cpu = [report.lanes[f"{name} {label}"].cpu_us for label in (large, small)]
-            report.ratios_cpu[ratio] = round(cpu[1]["serve"] / cpu[0]["serve"], 3)
-            report.ratios_cpu[f"{ratio} valkey"] = round(cpu[1]["valkey"] / cpu[0]["valkey"], 3)
+            many, few = (report.lanes[f"{name} {label}"] for label in (large, small))
+            report.ratios[told] = ratio(many, few)
+            report.ratios_cpu[told] = round(few.cpu_us["serve"] / many.cpu_us["serve"], 3)
+            report.ratios_cpu[f"{told} valkey"] = round(few.cpu_us["valkey"] / many.cpu_us["valkey"], 3)
     report.lag = lag_report(measurements[large].lag)
     report.notes += notes(report.lanes)
 

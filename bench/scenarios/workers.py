@@ -13,12 +13,11 @@ from typing import Final
 
 from bench.bed import Bed
 from bench.durations import phase_seconds
-from bench.figures import middle
 from bench.lanes_scan import HttpScan, SocketScan
 from bench.machine import choose_pinning, pin, say
 from bench.measure import Measurement
 from bench.processes import GATELINE, running
-from bench.report import Report, lag_report, lane_report, notes
+from bench.report import Report, lag_report, lane_report, notes, ratio
 from bench.requests import Scans, Supply
 
 LANES: Final = ("http_scan", "socket_scan")  # uploads come over too few connections to be spread evenly
@@ -71,8 +70,7 @@ def _fill(report: Report, bed: Bed, measurement: Measurement, workers: int) -> N
     report.lanes = {name: lane_report(each, bed.pinning) for name, each in measurement.lanes.items()}
     for name in LANES:
         several, one = report.lanes[f"{name} {workers}w"], report.lanes[f"{name} 1w"]
-        pairs = zip(several.rates, one.rates, strict=True)
-        report.ratios[f"{name}_{workers}w/1w"] = round(middle([after / before for after, before in pairs]), 3)
+        report.ratios[f"{name}_{workers}w/1w"] = ratio(several, one)
         cpu = round(one.cpu_us["serve"] / several.cpu_us["serve"], 3)
         report.ratios_cpu[f"{name}_{workers}w/1w"] = cpu
     report.lag = lag_report(measurement.lag)

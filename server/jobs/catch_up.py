@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
+
+from redis.asyncio import Redis
 
 from server.domain.errors import ErrorCode, Refusal
+from server.hot.connection import ask
 from server.hot.epoch import Epochs
 from server.hot.stream import ORIGIN, Streams, ordinal
 from server.jobs.findings import Tally
@@ -27,19 +30,30 @@ T = TypeVar("T")
 _POLL_S: Final = 0.02  # about the time that the flusher takes for a batch
 
 
-async def again(read: Callable[[], Awaitable[T]]) -> T:
+async def again(call: Callable[[], Awaitable[T]]) -> T:
     """What a reading of Redis gives. One that had no answer is tried again: the work of minutes is not thrown away.
 
     Raises Refusal(REDIS_UNAVAILABLE) when there is still none.
     """
     for _ in range(CHECK_ASKS - 1):
         try:
-            return await read()
+            return await ask(call())
         except Refusal as refusal:
             if refusal.code is not ErrorCode.REDIS_UNAVAILABLE:
                 raise
             await asyncio.sleep(CHECK_LOOK_PAUSE_S)
-    return await read()
+    return await ask(call())
+
+
+async def read_all(redis: Redis, add: Callable[[Any], object], *, at_once: bool = False) -> list[Any]:
+    """The answers to the readings that `add` puts into a pipeline; `at_once`: of one moment. As `again`."""
+
+    async def call() -> list[Any]:
+        async with redis.pipeline(transaction=at_once) as pipe:
+            add(pipe)
+            return await pipe.execute()
+
+    return await again(call)
 
 
 class CatchUp:

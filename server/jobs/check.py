@@ -24,7 +24,6 @@ from typing import Any
 from redis.asyncio import Redis
 
 from server.hot import keys
-from server.hot.connection import ask
 from server.hot.epoch import Epochs
 from server.hot.stream import Streams
 from server.jobs.catch_up import CatchUp, again
@@ -92,7 +91,7 @@ async def _walk(redis: Redis, pages: Mapping[str, Page], progress: Progress) -> 
     gathered: dict[str, set[str]] = {prefix: set() for prefix in pages}
     cursor: Any = 0
     while True:
-        found_now: Any = await again(partial(_scan, redis, cursor))
+        found_now: Any = await again(partial(redis.scan, cursor, count=CHECK_PAGE))
         cursor, names = found_now
         for name in names:
             prefix, subject = _split(name)
@@ -106,10 +105,6 @@ async def _walk(redis: Redis, pages: Mapping[str, Page], progress: Progress) -> 
         progress("keys of Redis", len(names))
         if done:
             return
-
-
-async def _scan(redis: Redis, cursor: Any) -> Any:
-    return await ask(redis.scan(cursor, count=CHECK_PAGE))
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -9,8 +9,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from server.hot import keys
-from server.hot.connection import ask
-from server.jobs.catch_up import CatchUp, Faults, again, confirm
+from server.jobs.catch_up import CatchUp, Faults, confirm, read_all
 from server.jobs.findings import Tally
 from server.limits import CHECK_PAGE
 from server.store import catalog, check
@@ -139,35 +138,25 @@ class StockCheck:
     # --- Reading Redis --------------------------------------------------------------------------------------
 
     async def _levels(self, product_ids: Sequence[int]) -> dict[int, Fields]:
-        async def read() -> list[Fields]:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for product_id in product_ids:
-                    pipe.hmget(keys.stock(product_id), "sellable", "reserved", "sold")
-                answers: list[Fields] = await ask(pipe.execute())
-            return answers
-
-        return dict(zip(product_ids, await again(read), strict=True))
+        answers: list[Fields] = await read_all(
+            self._redis,
+            lambda pipe: [
+                pipe.hmget(keys.stock(each), "sellable", "reserved", "sold") for each in product_ids
+            ],
+        )
+        return dict(zip(product_ids, answers, strict=True))
 
     async def _there(self, order_ids: Sequence[str]) -> dict[str, bool]:
-        async def read() -> list[int]:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for order_id in order_ids:
-                    pipe.exists(keys.hold(order_id))
-                answers: list[int] = await ask(pipe.execute())
-            return answers
-
-        found = zip(order_ids, await again(read), strict=True)
-        return {order_id: bool(there) for order_id, there in found}
+        answers: list[int] = await read_all(
+            self._redis, lambda pipe: [pipe.exists(keys.hold(each)) for each in order_ids]
+        )
+        return {order_id: bool(there) for order_id, there in zip(order_ids, answers, strict=True)}
 
     async def _look_at_money(self, order_ids: Sequence[str]) -> None:
-        async def read() -> list[str | None]:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for order_id in order_ids:
-                    pipe.hget(keys.hold(order_id), "order")
-                texts: list[str | None] = await ask(pipe.execute())
-            return texts
-
-        for order_id, text in zip(order_ids, await again(read), strict=True):
+        texts: list[str | None] = await read_all(
+            self._redis, lambda pipe: [pipe.hget(keys.hold(each), "order") for each in order_ids]
+        )
+        for order_id, text in zip(order_ids, texts, strict=True):
             if text is None:  # gone meanwhile, or loaded from the record, which has its order
                 continue
             self._money.looked(1)

@@ -12,8 +12,7 @@ from redis.asyncio import Redis
 from server.domain.redemption import unpack_remaining
 from server.domain.tickets import SpentQr, Ticket, gate_hash
 from server.hot import keys
-from server.hot.connection import ask
-from server.jobs.catch_up import CatchUp, Faults, again, confirm
+from server.jobs.catch_up import CatchUp, Faults, confirm, read_all
 from server.jobs.findings import Tally
 from server.limits import CHECK_PAGE, SCAN_REPLAY_S
 from server.store import check, tickets
@@ -88,14 +87,9 @@ class TicketCheck:
         return faults if await self._catch_up.open() else None
 
     async def _hashes(self, codes: Sequence[str]) -> dict[str, Hash]:
-        async def read() -> list[Hash]:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for code in codes:
-                    pipe.hgetall(keys.ticket(keys.shard_of(code, self._shards), code))
-                answers: list[Hash] = await ask(pipe.execute())
-            return answers
-
-        return dict(zip(codes, await again(read), strict=True))
+        names = [keys.ticket(keys.shard_of(code, self._shards), code) for code in codes]
+        answers: list[Hash] = await read_all(self._redis, lambda pipe: [pipe.hgetall(name) for name in names])
+        return dict(zip(codes, answers, strict=True))
 
     async def _read(self, codes: Sequence[str]) -> _Record:
         async with self._db.transaction(read_only=True) as connection:

@@ -11,10 +11,9 @@ from redis.asyncio import Redis
 
 from server.domain.redemption import Decision
 from server.hot import keys
-from server.hot.connection import ask
 from server.hot.stock import read_order
 from server.hot.stream import ORIGIN, Entry, Streams, ordinal
-from server.jobs.catch_up import CatchUp, Faults, again, confirm
+from server.jobs.catch_up import CatchUp, Faults, again, confirm, read_all
 from server.jobs.check_record import Progress
 from server.jobs.findings import Tally
 from server.limits import CHECK_PAGE, SAID_TURNS
@@ -53,15 +52,9 @@ class VerdictCheck:
 
     async def _look_at_hash(self, place: int, name: str) -> None:
         """It knows its turn, which is one of its place, and ends by itself: `redeem.lua` writes all that at once."""
-
-        async def read() -> list[Any]:
-            async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.hget(name, "")
-                pipe.ttl(name)
-                answers: list[Any] = await ask(pipe.execute())
-            return answers
-
-        turn, left_s = await again(read)
+        turn, left_s = await read_all(
+            self._redis, lambda pipe: (pipe.hget(name, ""), pipe.ttl(name)), at_once=True
+        )
         known = turn is not None and turn.isdigit() and int(turn) % SAID_TURNS == place
         if left_s != _ABSENT_S and not (known and left_s >= 0):
             self._told.breach(f"{name}: of turn {turn!r}, and ends in {left_s} s")
@@ -69,13 +62,11 @@ class VerdictCheck:
     async def _pages(self, name: str) -> AsyncIterator[list[str]]:
         cursor: Any = 0
         while True:
-            cursor, lines = await again(partial(self._page, name, cursor))
+            found: Any = await again(partial(self._redis.hscan, name, cursor, count=CHECK_PAGE))
+            cursor, lines = found
             yield [scan_id for scan_id in lines if scan_id]  # "" names the hash's turn
             if int(cursor) == 0:
                 return
-
-    async def _page(self, name: str, cursor: Any) -> Any:
-        return await ask(self._redis.hscan(name, cursor, count=CHECK_PAGE))
 
     async def _look_at_told(self, shard: int, scan_ids: Sequence[str]) -> Faults | None:
         texts = await self._texts(shard, scan_ids)
@@ -86,17 +77,12 @@ class VerdictCheck:
 
     async def _texts(self, shard: int, scan_ids: Sequence[str]) -> dict[str, list[str]]:
         """What each scan was told, in whichever hashes it stands."""
-
-        async def read() -> list[list[str | None]]:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for name in keys.said(shard):
-                    pipe.hmget(name, list(scan_ids))
-                answers: list[list[str | None]] = await ask(pipe.execute())
-            return answers
-
         if not scan_ids:
             return {}
-        found = [[text for text in each if text is not None] for each in zip(*await again(read), strict=True)]
+        lines: list[list[str | None]] = await read_all(
+            self._redis, lambda pipe: [pipe.hmget(name, list(scan_ids)) for name in keys.said(shard)]
+        )
+        found = [[text for text in each if text is not None] for each in zip(*lines, strict=True)]
         return dict(zip(scan_ids, found, strict=True))
 
     async def _judge(self, texts: Mapping[str, Sequence[str]]) -> Faults:

@@ -50,6 +50,22 @@ async def test_what_is_submitted_in_one_turn_is_one_batch_in_order() -> None:
     assert answers == [2 * item for item in range(10)]
 
 
+async def test_the_next_batch_is_sent_before_the_answers_of_the_last_are_told() -> None:
+    seen: list[str] = []
+
+    async def decide(items: Sequence[int]) -> list[int]:
+        seen.append(f"sent {items[0]}")
+        await asyncio.sleep(0)
+        return list(items)
+
+    batcher: Batcher[int, int] = Batcher(decide, batch_max=1, in_flight_max=1)
+    for item in (1, 2):
+        batcher.post(item, lambda answer: seen.append(f"told {answer}"))
+    await batcher.drain()
+
+    assert seen == ["sent 1", "sent 2", "told 1", "told 2"]
+
+
 async def test_a_lonely_item_is_sent_without_waiting_for_company() -> None:
     judge = Judge()
     batcher: Batcher[int, int] = Batcher(judge)

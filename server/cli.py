@@ -6,11 +6,12 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from server.config import Config, ConfigError, load
-from server.limits import WORKERS_MAX
+from server.limits import AUDIT_ENTRIES_MAX, WORKERS_MAX
 
 _SERVING: Final = frozenset(
     {"serve", "work"}
@@ -76,6 +77,23 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     check.set_defaults(command="check")
 
+    audit = commands.add_parser("audit", help="who changed the catalog, operators and keys, and when")
+    audit.add_argument(
+        "--since",
+        type=_moment,
+        metavar="WHEN",
+        help="2026-11-22 or 2026-11-22T18:00:00+08:00; UTC if no zone",
+    )
+    audit.add_argument(
+        "--limit",
+        type=_entries,
+        default=100,
+        metavar="N",
+        help=f"the newest N, 1 to {AUDIT_ENTRIES_MAX:,}; 100",
+    )
+    audit.add_argument("--json", action="store_true", help="one JSON object a line")
+    audit.set_defaults(command="audit")
+
     commands.add_parser("keys", help="print fresh secrets for the environment").set_defaults(command="keys")
     _catalog_parser(commands)
     _operator_parser(commands)
@@ -88,6 +106,21 @@ def _workers(text: str) -> int:
     if not 1 <= number <= WORKERS_MAX:
         raise argparse.ArgumentTypeError(f"a number from 1 to {WORKERS_MAX}")
     return number
+
+
+def _entries(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if not 1 <= number <= AUDIT_ENTRIES_MAX:
+        raise argparse.ArgumentTypeError(f"a number from 1 to {AUDIT_ENTRIES_MAX:,}")
+    return number
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as fault:
+        raise argparse.ArgumentTypeError("a date, or a date and time, as ISO 8601 has them") from fault
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _catalog_parser(commands: Any) -> None:

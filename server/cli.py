@@ -71,7 +71,19 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("migrate", help="bring the database up to this version").set_defaults(
         command="migrate"
     )
-    commands.add_parser("rehydrate", help="load Redis from Postgres").set_defaults(command="rehydrate")
+    rehydrate = commands.add_parser("rehydrate", help="load Redis from Postgres")
+    rehydrate.add_argument(
+        "--recover",
+        action="store_true",
+        help="first record what only Redis knows was redeemed: after Postgres has lost its last writes",
+    )
+    rehydrate.set_defaults(command="rehydrate")
+
+    backup = commands.add_parser("backup", help="write the record into a file, while everything goes on")
+    restore = commands.add_parser("restore", help="fill an empty database from a backup, load Redis, check")
+    for command, verb in ((backup, "backup"), (restore, "restore")):
+        command.add_argument("file", type=Path, metavar="FILE")
+        command.set_defaults(command=verb)
 
     check = commands.add_parser("check", help="hold Redis and Postgres against every invariant")
     check.add_argument("--json", action="store_true", help="one JSON object instead of the table")

@@ -35,8 +35,10 @@ from server.flows import operators
 from server.flows.catalog_apply import apply
 from server.flows.operators import OperatorError
 from server.hot.connection import AckError
+from server.jobs.backup import BackupError, back_up
 from server.jobs.check import check
 from server.jobs.findings import exit_code, render, report
+from server.restore import owner_url, rehydrate, restore
 from server.service import address_of, serve, stop_signal, work
 from server.store.audit import trail
 from server.store.migrate import MigrationError, may_change_verdicts, migrate_by_owner, pending
@@ -66,6 +68,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         OperatorError,
         EmbeddedServerError,
         AckError,
+        BackupError,
         MigrationError,
         WorkersError,
         OSError,
@@ -195,18 +198,27 @@ def _on_parts(config: Config, act: Callable[[Parts], Awaitable[int]]) -> int:
 
 def _rehydrate(arguments: argparse.Namespace, config: Config) -> int:
     async def act(parts: Parts) -> int:
-        await parts.rehydration.rehydrate(_progress_bar)
-        print("Redis is loaded, the gates are open.")
+        await rehydrate(parts, use_gates=arguments.recover)
         return 0
 
     return _on_parts(config, act)
 
 
-def _progress_bar(what: str, done: int, total: int) -> None:
-    share = done / total if total else 1.0
-    bar = "█" * round(share * 30)
-    end = "\n" if done >= total else ""
-    print(f"\r{what} {bar:<30} {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
+def _backup(arguments: argparse.Namespace, config: Config) -> int:
+    with databases(config) as named:
+        size = _run(back_up(owner_url(named), arguments.file, os.environ))
+    print(f"{arguments.file}: {size:,} bytes")
+    return 0
+
+
+def _restore(arguments: argparse.Namespace, config: Config) -> int:
+    async def with_parts(named: Config) -> int:
+        async with open_parts(named) as parts:  # Redis must answer before anything is written
+            return await restore(parts, arguments.file, os.environ)
+
+    configure_logging("error")
+    with databases(config) as named:
+        return _run(with_parts(named))
 
 
 def _check(arguments: argparse.Namespace, config: Config) -> int:
@@ -313,6 +325,8 @@ _COMMANDS: Final[dict[str, Callable[[argparse.Namespace, Config], int]]] = {
     "work": _work,
     "migrate": _migrate,
     "rehydrate": _rehydrate,
+    "backup": _backup,
+    "restore": _restore,
     "check": _check,
     "catalog_apply": _catalog_apply,
     "operator": _operator,

@@ -125,11 +125,10 @@ class EmbeddedPostgres(EmbeddedServer):
     def _add_server_role(self, home: PostgresHome, data: Path) -> None:
         """May be repeated; the password's file is written last, so that it is whenever this was interrupted."""
         password = secrets.token_hex(16)
-        known = f"SELECT FROM pg_roles WHERE rolname = '{SERVER_ROLE}'"
         self._run_alone(
             home,
             data,
-            f"DO $$ BEGIN IF NOT EXISTS ({known}) THEN CREATE ROLE {SERVER_ROLE}; END IF; END $$",
+            f"DO $$ BEGIN IF to_regrole('{SERVER_ROLE}') IS NULL THEN CREATE ROLE {SERVER_ROLE}; END IF; END $$",
             f"ALTER ROLE {SERVER_ROLE} LOGIN PASSWORD '{password}'",
             f"GRANT {SERVER_ROLE} TO {OWNER_ROLE}",
         )
@@ -181,7 +180,7 @@ class EmbeddedPostgres(EmbeddedServer):
 
     def _is_ready(self) -> bool:
         """As `pg_ctl --wait`: the eighth line of its pid file says so."""
-        assert self._home  # noqa: S101
+        assert self._home  # noqa: S101 - made by _prepare
         try:
             lines = (self._home.data / "postmaster.pid").read_text().split("\n")
         except FileNotFoundError:

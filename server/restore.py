@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +19,8 @@ from server.jobs.backup import read_back
 from server.jobs.check import check
 from server.jobs.findings import exit_code, render
 from server.jobs.recover import LostTicket, Recovered, recover
-from server.store import audit, backup
+from server.limits import CHECK_CATCH_UP_S_MAX, OUTBOX_POLL_S
+from server.store import audit, backup, outbox
 from server.store.migrate import migrate_by_owner
 
 _encode = msgspec.json.Encoder().encode
@@ -42,10 +45,7 @@ async def restore(parts: Parts, file: Path, environment: Mapping[str, str]) -> i
         f"{contents.redemptions:,} verdicts{_until(contents.ends_at)}."
     )
     await rehydrate(parts, use_gates=True)
-    while (
-        await parts.publisher.publish()
-    ):  # what Redis was to be told when the backup was made; nobody else is here
-        pass
+    await _publish(parts)
     findings = await check(parts.bulk_database, parts.redis, parts.streams, parts.epochs, config.shards)
     print(render(findings))
     return exit_code(findings)
@@ -59,6 +59,23 @@ async def rehydrate(parts: Parts, *, use_gates: bool) -> None:
 
     await parts.rehydration.rehydrate(_progress_bar, drained=drained if use_gates else None)
     print("Redis is loaded, the gates are open.")
+
+
+async def _publish(parts: Parts) -> None:
+    """Tell Redis what it was to be told when the backup was made: no job is here to do it. What is left, check tells.
+
+    The lock of the rehydration may outlast it by a moment, until Postgres has seen its session end.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CHECK_CATCH_UP_S_MAX):
+            while True:
+                while await parts.publisher.publish():
+                    pass
+                async with parts.bulk_database.connection() as connection:
+                    waiting, _ = await outbox.backlog(connection)
+                if not waiting:
+                    return
+                await asyncio.sleep(OUTBOX_POLL_S)
 
 
 def _until(moment: datetime | None) -> str:

@@ -15,6 +15,7 @@ import pytest
 from server.config import Config
 from server.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from server.jobs.recover import UNKNOWN_OPERATOR
+from server.store.locks import Lock
 from server.store.migrate import migrate_by_owner
 from tests.conftest import Audit, Serve
 from tests.processes import GATELINE, ROOT
@@ -108,13 +109,19 @@ async def lived(serve: Serve, installation: Installation, file: Path) -> Past:
     pending = await road.order({product: 3}, idempotency_key="pending")
     await road.flushed()
 
+    pg: Any = await asyncpg.connect(installation.postgres.owner_url)
+    await pg.execute("SELECT pg_advisory_lock($1)", Lock.OUTBOX)  # what Redis is to be told of these waits
+    await road.buy({product: 1}, buyer="eve")
     backed_up = await installation.gateline("backup", str(file))
     assert backed_up.status == 0, backed_up
+    assert await pg.fetchval("SELECT count(*) FROM outbox") == 2
+    await pg.close()
 
     later_qr = await road.qr(later)
     later_told = await road.scan(later_qr, "bus", scan_id="later", **PLACE)
     await road.scan(await road.qr(later), "ferry", scan_id="refused")
     (sold_later,) = await road.buy({product: 1})
+    await road.buy({await road.product({"bus": 1}, sku="LATER", sellable=5): 2}, buyer="eve")
     ordered_later = await road.order({product: 1}, idempotency_key="ordered-later")
     await road.flushed()
     other = await serve(jobs=False, **installation.urls)
@@ -143,6 +150,7 @@ async def goes_on(road: Road, past: Past) -> None:
     assert (await road.scan(await road.qr(sold["ticket_code"], buyer="bob"), "bus")).json[
         "result"
     ] == "success"
+    await road.buy({await road.product({"bus": 1}, sku="ANEW", sellable=5): 5}, buyer="bob")
     assert (await road.call("GET", f"/qr/{past.sold_later}/info", headers=await road.gate())).status == 404
 
 
@@ -167,7 +175,7 @@ async def test_with_both_databases_destroyed_the_record_of_the_backup_is_what_th
     restored = await installation.gateline("restore", str(file))
 
     assert restored.status == 0, restored.out
-    assert "The record is back: 2 orders, 2 tickets, 1 verdicts" in restored.out
+    assert "The record is back: 3 orders, 3 tickets, 1 verdicts" in restored.out
     assert "Recovered from the gates: 0 redemptions" in restored.out
     assert "no breach" in restored.out.splitlines()[-1]
     road = await serve(**installation.urls)
@@ -190,7 +198,7 @@ async def test_where_redis_survives_what_it_alone_knows_is_recorded_before_it_is
     restored = await installation.gateline("restore", str(file))
 
     assert restored.status == 0, restored.out
-    assert "The record is back: 2 orders, 2 tickets, 1 verdicts" in restored.out
+    assert "The record is back: 3 orders, 3 tickets, 1 verdicts" in restored.out
     assert "Recovered from the gates: 1 redemptions that the record had lost." in restored.out
     road = await serve(**installation.urls)
     await goes_on(road, past)
@@ -209,7 +217,9 @@ async def test_where_redis_survives_what_it_alone_knows_is_recorded_before_it_is
     assert "refused" not in by_scan
     await pg.close()
     (told,) = lost_tickets(config)
-    assert [json.loads(line)["ticket_code"] for line in told.read_text().splitlines()] == [past.sold_later]
+    lost = {line["ticket_code"]: line for line in map(json.loads, told.read_text().splitlines())}
+    assert len(lost) == 3 and lost[past.sold_later]["buyer_id"] == "demo:ann"
+    assert lost[past.sold_later]["remaining"] == ",bus=5,"
     assert stat.S_IMODE(told.stat().st_mode) == stat.S_IMODE(file.stat().st_mode) == 0o600
     await road.stop()
 

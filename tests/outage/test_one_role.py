@@ -7,7 +7,9 @@ import signal
 from tests.outage.conftest import Spawn
 
 
-async def test_a_process_says_once_that_its_role_could_rewrite_the_record(spawn: Spawn, owner_url: str) -> None:
+async def test_a_process_says_once_that_its_role_could_rewrite_the_record(
+    spawn: Spawn, owner_url: str
+) -> None:
     alone = await spawn("serve", "--workers", "2", "--with-jobs", DATABASE_URL=owner_url)
     with_two = await spawn("work")
     told = await alone.until("record_not_protected")

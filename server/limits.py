@@ -96,6 +96,7 @@ CERTIFICATE_ENDS_S = 30 * 24 * 3600  # a certificate's end is told so long befor
 SIMULATED_HANG_S = 15.0  # a call that the WeChat simulator leaves hanging: then it is cut
 SIMULATED_HOLD_S_MAX = 60.0  # a call that a test holds back in the simulator ends by itself
 SIMULATED_ANSWER_S_MAX = 5.0  # WeChat Pay takes a later answer to a notification for none
+DEADLINE_MS_MAX = 60_000  # X-Deadline-Ms: all bounds of ours are shorter; more is a mistake of unit
 READ_OWN_WRITE_S_MAX = 3.0  # how long settlement waits for the flusher to bring the order's row
 TICKET_LOAD_S_MAX = 2.0  # how long a scan of a ticket unknown to Redis waits for the flusher's cursor
 DIRECTORY_POLL_S = 0.5  # catalog, venues and operators are followed "within a second"
@@ -105,6 +106,12 @@ STREAM_PING_S = (
     20.0  # a gate that is silent so long is asked whether it lives, and has half as long to say so
 )
 STREAM_CLOSE_S_MAX = 2.0  # for the answers under way and the gate's goodbye, when its socket is closed
+LISTEN_BACKLOG = (
+    1_024  # connections that wait to be taken: all gates of a large venue, when a server comes back
+)
+DESCRIPTORS = (
+    65_536  # open connections and files: the usual soft limit of 1,024 is fewer than a venue has gates
+)
 PASSWORD_WAIT_S_MAX = 5.0  # for a place to hash
 WORKERS_MAX = 64  # `serve --workers`: more cores than one Redis can keep busy
 WORKER_START_S_MAX = 30.0  # a worker that does not serve by then hangs; one second is usual

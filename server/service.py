@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from aiohttp import web
 
 from server.app import Parts, build_app, build_jobs, open_parts
 from server.config import Config
-from server.limits import GARBAGE_OBJECTS, SHUTDOWN_DRAIN_S_MAX
+from server.limits import DESCRIPTORS, GARBAGE_OBJECTS, LISTEN_BACKLOG, SHUTDOWN_DRAIN_S_MAX
 from server.web.connection import ExpressRunner
 from server.workers import come_up
 
@@ -44,7 +45,9 @@ async def listening(
     runner = ExpressRunner(app, shutdown_timeout=SHUTDOWN_DRAIN_S_MAX / 2, **CONNECTION)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, parts.config.host, parts.config.port, reuse_port=reuse_port)
+        site = web.TCPSite(
+            runner, parts.config.host, parts.config.port, backlog=LISTEN_BACKLOG, reuse_port=reuse_port
+        )
         await site.start()
         host, port = runner.addresses[0][:2]
         yield address_of(host, port)
@@ -67,6 +70,7 @@ async def serve(
         listening(parts, with_jobs=with_jobs, reuse_port=reuse_port, metrics_dir=metrics_dir) as address,
     ):
         _collect_less()
+        _open_more()
         if leash is None:
             _log.warning("serving", address=address, jobs=with_jobs)
         held = come_up(leash, stopped)
@@ -83,6 +87,14 @@ def _collect_less() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE_OBJECTS, 20, 20)
+
+
+def _open_more() -> None:
+    """Take as many file descriptors as we may: each gate has a connection."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def work(config: Config, *, leash: int | None = None) -> None:

@@ -81,6 +81,7 @@ class ErrorCode(enum.Enum):
     )
     INTERNAL = (500, True, "Something failed that no one expected. The request_id finds it in the log.")
     OVERLOADED = (503, True, "Too many requests are waiting. Retry, with the same ids.")
+    DEADLINE_PASSED = (503, True, "Not decided within X-Deadline-Ms. Retry, with the same ids.")
     BACKLOG_FULL = (503, True, "The record is too far behind to take more. Retry, with the same ids.")
     GATE_CLOSED = (503, True, "Redis is being loaded. Retry, with the same ids.")
     REDIS_UNAVAILABLE = (503, True, "Redis did not answer in time: undecided. Retry, with the same ids.")

@@ -64,9 +64,12 @@ class Checkout:
         self._hold = timedelta(seconds=hold_s)
         self._now = now
 
-    async def create(self, payer: Payer, idempotency_key: str, wanted: list[WantedLine]) -> Offer:
+    async def create(
+        self, payer: Payer, idempotency_key: str, wanted: list[WantedLine], patience_s: float | None = None
+    ) -> Offer:
         """Hold the units and make the order, once per idempotency key; then prepare its payment.
 
+        An order that is not held within `patience_s` seconds is refused: DEADLINE_PASSED.
         Raises Refusal: PRODUCT_NOT_FOUND, IDEMPOTENCY_CONFLICT, PRODUCT_INACTIVE, SOLD_OUT, GATE_CLOSED, and whatever
         the provider's rules refuse, before anything is held.
         """
@@ -84,7 +87,7 @@ class Checkout:
             expires_at=now + self._hold,
             lines=drafted.lines,
         )
-        answer = await self._stock.hold(order, drafted.on_sale)
+        answer = await self._stock.hold(order, drafted.on_sale, patience_s)
         ORDERS.labels(answer.code.name).inc()
         if answer.code is HoldCode.HELD:
             made = Order.just_made(order)

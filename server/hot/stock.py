@@ -76,13 +76,16 @@ class Stock:
             self._hold, queue_max=ORDER_QUEUE_MAX, batch_max=ORDER_BATCH_MAX
         )
 
-    async def hold(self, order: NewOrder, on_sale: Sequence[bool]) -> HoldAnswer:
+    async def hold(
+        self, order: NewOrder, on_sale: Sequence[bool], patience_s: float | None = None
+    ) -> HoldAnswer:
         """Reserve all lines or none and record the order, unless the idempotency key has made one before.
 
         Orders of concurrent callers are judged together, in one step. Raises Refusal: OVERLOADED at once;
-        REDIS_UNAVAILABLE and NOT_ACKNOWLEDGED: undecided, and a retry with the same key is safe.
+        DEADLINE_PASSED after `patience_s`, REDIS_UNAVAILABLE and NOT_ACKNOWLEDGED: undecided, and a retry with the same
+        key is safe.
         """
-        return await self._holds.submit((order, on_sale))
+        return await self._holds.submit((order, on_sale), patience_s)
 
     async def _hold(self, wanted: Sequence[_Wanted]) -> list[HoldAnswer]:
         names = [keys.STOCK_EPOCH, keys.ORDERS_STREAM]

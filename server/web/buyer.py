@@ -26,6 +26,7 @@ from server.limits import (
 from server.web import appkeys
 from server.web.auth import Audience, Caller
 from server.web.body import Time, order_id
+from server.web.patience import patience_s
 
 _IDEMPOTENCY_KEY = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:-")
 _LAST_ID = "Z" * ORDER_ID_CHARS  # after every ULID
@@ -211,7 +212,8 @@ async def create_order(request: web.Request, caller: Caller, body: OrderRequest)
     request.app[appkeys.BACKLOG].admit()
     wanted = [WantedLine(item.product_id, item.qty) for item in body.items]
     payer = _payer(request, caller, body)
-    return _offer(await request.app[appkeys.CHECKOUT].create(payer, key, wanted))
+    patience = patience_s(request.headers)
+    return _offer(await request.app[appkeys.CHECKOUT].create(payer, key, wanted, patience))
 
 
 async def pay_order(request: web.Request, caller: Caller, body: PayRequest) -> OfferAnswer:

@@ -92,9 +92,8 @@ class ScanConnection(RequestHandler):
             return
         self._under_way = True
         try:
-            self._lane.admission.ask(
-                presented(scan.asked, scan.scan_id), scan.operator, partial(self._told, scan)
-            )
+            asked = presented(scan.asked, scan.scan_id)
+            self._lane.admission.ask(asked, scan.operator, partial(self._told, scan), scan.patience_s)
         except Exception as fault:
             self._told(scan, fault)
 

@@ -28,6 +28,7 @@ from server.limits import TOKEN_CACHE_MAX
 from server.web import appkeys
 from server.web.auth import Audience, staff
 from server.web.errors import EVERY_ANSWER, RETRY_AFTER_S, error_body, new_id, request_id_of
+from server.web.patience import patience_s
 from server.web.scanning import PATH, ScanRequest, read_scan, scan_answer
 
 _JSON: Final = "application/json"
@@ -45,6 +46,7 @@ class PlainScan(msgspec.Struct, frozen=True, gc=False):
     scan_id: str
     request_id: str
     started: float  # by the monotonic clock, seconds
+    patience_s: float | None
 
 
 class _Sender(msgspec.Struct, frozen=True, gc=False):
@@ -53,6 +55,7 @@ class _Sender(msgspec.Struct, frozen=True, gc=False):
     operator: Operator
     expires_at_s: int
     directory: Directory
+    patience_s: float | None
 
 
 class Lane:
@@ -97,10 +100,11 @@ class Lane:
             asked = read_scan(body)
         except Exception:  # whatever is wrong with it, the ordinary way says so
             return None
-        return PlainScan(sender.operator, asked, asked.scan_id or new_id(), request_id, started)
+        scan_id = asked.scan_id or new_id()
+        return PlainScan(sender.operator, asked, scan_id, request_id, started, sender.patience_s)
 
     def _look(self, message: RawRequestMessage) -> _Sender | None:
-        """Who sends this; None for what is no gate or no plain JSON. Raises Refusal for a token that is not good."""
+        """Who sends this; None for what is no gate or no plain JSON. Raises Refusal for a bad token or header."""
         headers = message.headers
         if (
             headers.get(hdrs.CONTENT_TYPE) != _JSON
@@ -112,7 +116,7 @@ class Lane:
         if caller.audience is not Audience.GATE:
             return None
         directory = self._directory.current
-        sender = _Sender(staff(caller, directory), caller.expires_at_s, directory)
+        sender = _Sender(staff(caller, directory), caller.expires_at_s, directory, patience_s(headers))
         if "X-Request-Id" not in headers:  # another one each time
             if len(self._senders) >= TOKEN_CACHE_MAX:
                 self._senders.clear()

@@ -13,7 +13,7 @@ from aiohttp_apispec import AiohttpApiSpec
 
 from server.domain.errors import ErrorCode
 from server.domain.ids import CROCKFORD, ORDER_ID_CHARS, TICKET_CODE_CHARS
-from server.web import ops, uploading
+from server.web import ops, patience, uploading
 from server.web.errors import RETRY_AFTER_S, ErrorBody, example
 from server.web.glossary import WORDS, word
 from server.web.routes import Access, Route
@@ -163,6 +163,8 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     parameters += [
         _parameter("header", name, {"type": "string", "pattern": _HEADERS[name]}) for name in headers
     ]
+    if ErrorCode.DEADLINE_PASSED in (*route.errors, *route.errors_inside):
+        parameters.append(_parameter("header", patience.HEADER, patience.SCHEMA) | {"required": False})
     return parameters
 
 
@@ -216,7 +218,8 @@ def _successes(route: Route) -> dict[str, Any]:
             status: _response("Fit to serve, or not, with the reasons.", content) for status in ("200", "503")
         }
     if route.status == HTTPStatus.SWITCHING_PROTOCOLS:
-        return {"101": _response("A WebSocket of scans and verdicts.", {})}
+        inside = ", ".join(code.name for code in route.errors_inside)
+        return {"101": _response(f"A WebSocket of scans and verdicts. Errors of one scan: {inside}.", {})}
     if route.answer is None:
         media, schema = _TEXT[route.path]
         return {"200": _response(inspect.cleandoc(route.handler.__doc__ or ""), {media: {"schema": schema}})}

@@ -68,7 +68,9 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _RECORD: Final = (E.POSTGRES_UNAVAILABLE,)
-_GATE: Final = (E.OVERLOADED, E.BACKLOG_FULL, E.GATE_CLOSED, E.REDIS_UNAVAILABLE, E.NOT_ACKNOWLEDGED)
+_GATE: Final = (
+    E.OVERLOADED, E.DEADLINE_PASSED, E.BACKLOG_FULL, E.GATE_CLOSED, E.REDIS_UNAVAILABLE, E.NOT_ACKNOWLEDGED,
+)  # fmt: skip
 _ASK: Final = (E.ORDER_NOT_FOUND, E.GATEWAY_UNAVAILABLE, E.REDIS_UNAVAILABLE, *_RECORD)
 _MISMATCH: Final = (E.AMOUNT_MISMATCH, E.PAYEE_MISMATCH, E.TRANSACTION_CONFLICT, E.NOT_RECORDED_YET)
 _PAY: Final = (
@@ -178,7 +180,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="GET", path=stream.PATH, handler=stream.stream, access=Access.OPERATOR, status=101,
-        errors=(E.UPGRADE_REQUIRED, *_RECORD),
+        errors=(E.UPGRADE_REQUIRED, E.VALIDATION_FAILED, *_RECORD), errors_inside=_SCAN,
     ),
     Route(
         method="GET", path="/reports/redemptions", handler=reports.redemptions, access=Access.ANALYST,

@@ -31,6 +31,7 @@ from server.web import appkeys
 from server.web.auth import Caller, authorization, staff
 from server.web.body import decode_by
 from server.web.errors import error_body, mark, new_id
+from server.web.patience import patience_s
 from server.web.scanning import ScanId, ScanRequest, presented, read_scan, scan_answer
 
 PATH: Final = "/venue/stream"
@@ -86,7 +87,7 @@ class GateSocket:
     A scan is under way from its frame until its answer is written, so a gate that does not read is not read either.
     """
 
-    def __init__(self, app: web.Application, caller: Caller) -> None:
+    def __init__(self, app: web.Application, caller: Caller, patience_s: float | None) -> None:
         self.socket = web.WebSocketResponse(
             timeout=STREAM_CLOSE_S_MAX,
             heartbeat=STREAM_PING_S,
@@ -99,6 +100,7 @@ class GateSocket:
         self._directory = app[appkeys.DIRECTORY]
         self._tally = app[appkeys.STREAM_TALLY]
         self._caller = caller
+        self._patience_s = patience_s  # for each frame
         self._seen = self._directory.current
         self._operator = staff(caller, self._seen)
         self._under_way = 0
@@ -172,7 +174,7 @@ class GateSocket:
             if asked.scan_id is None:
                 raise Refusal(ErrorCode.VALIDATION_FAILED, "Object missing required field `scan_id`")
             told = partial(self._told, started, asked)
-            self._admission.ask(presented(asked, asked.scan_id), self._operator, told)
+            self._admission.ask(presented(asked, asked.scan_id), self._operator, told, self._patience_s)
         except Refusal as refusal:
             self._refuse(started, _named(frame), refusal)
 
@@ -193,7 +195,8 @@ class GateSocket:
         """The whole of admission, for what the gate could not decide at once. Nothing was decided: asked again."""
         scan_id = asked.scan_id or ""
         try:
-            decision = await self._admission.admit(presented(asked, scan_id), self._operator)
+            left_s = self._patience_s and started + self._patience_s - time.perf_counter()
+            decision = await self._admission.admit(presented(asked, scan_id), self._operator, left_s)
         except Exception as fault:
             self._refuse(started, scan_id, fault)
         else:
@@ -256,7 +259,8 @@ async def stream(request: web.Request, caller: Operator, body: None) -> web.WebS
 
     Each text frame is the body of `POST /venue/scan`, its `scan_id` required. Each answer is a text frame: what
     `POST /venue/scan` would have answered, verdict or error, always with the `scan_id`, as it is decided: a gate
-    matches them by it. Past 64 scans under way the server reads on when answers are taken. It pings every 20 s.
+    matches them by it. `X-Deadline-Ms` of the handshake counts for each frame. Past 64 scans under way the server reads
+    on when answers are taken. It pings every 20 s.
 
     It closes with 4401 when the token ends, 4403 when the operator is disabled, 1001 when the server stops. What was
     not answered then is sent again, with the same `scan_id`, on a new socket or by `POST /venue/scan`.
@@ -267,7 +271,8 @@ async def stream(request: web.Request, caller: Operator, body: None) -> web.WebS
     if request.headers.get(hdrs.UPGRADE, "").lower() != "websocket":
         raise Refusal(ErrorCode.UPGRADE_REQUIRED)
     app = request.app
-    socket = GateSocket(app, app[appkeys.TOKENS].verify(authorization(request.headers)))
+    caller_now = app[appkeys.TOKENS].verify(authorization(request.headers))
+    socket = GateSocket(app, caller_now, patience_s(request.headers))
     mark(request, socket.socket)
     await app[GATES].serve(socket, request)
     return socket.socket

@@ -15,6 +15,11 @@ UPLOAD_BYTES_MAX = (
     512 * 1024
 )  # so many scans, each field as long as it may be, are 430 KB; honest ones 170 KB
 STREAM_FRAME_BYTES_MAX = 4 * 1024  # one scan is under 400 bytes
+TURN_BYTES = (
+    192 * 1024
+)  # taken in one turn of the event loop: 300 scans, 20 ms; the next ones wait for the next turn
+LINE_WAIT_S_MAX = 0.4  # for a turn; past it scans are refused at once: who stands at a gate waits a second
+TURNED_AWAY_MAX = 128  # scans refused unread in one turn: 3 ms
 BODY_READ_S_MAX = (
     10.0  # an honest body comes with its head; a client that dribbles must not hold a place for ever
 )
@@ -133,7 +138,9 @@ STREAM_SCANS_MAX = (
     64  # of one gate's socket under way: a turnstile has one or two, a collector of many gates more
 )
 # Larger calls make both sides wait in turn: the server for the answers of one, then Redis while they are given out.
-SCAN_BATCH_MAX = 64  # scans of one script call: 2 ms of Redis
+SCAN_BATCH = 64  # scans of one script call: 2 ms of Redis
+# A turn of the event loop brings as many scans as there are gates, and takes two calls: in a flood they must be larger.
+SCAN_BATCH_MAX = 512  # scans of one call when so many wait: 16 ms of Redis
 SCAN_CALLS_IN_FLIGHT_MAX = 2  # a shard's calls under way: one is being judged while the next is being written
 ORDER_QUEUE_MAX = 2_048  # orders waiting for stock: half a second of work at 4,000/s, then 503 at once
 ORDER_BATCH_MAX = 64  # orders of one script call: under 3 ms of Redis, so gates are not kept waiting

@@ -73,7 +73,7 @@ class Stock:
         self._redis = redis
         self._runner = runner
         self._holds: Batcher[_Wanted, HoldAnswer] = Batcher(
-            self._hold, queue_max=ORDER_QUEUE_MAX, batch_max=ORDER_BATCH_MAX
+            self._hold, queue_max=ORDER_QUEUE_MAX, batch=ORDER_BATCH_MAX, batch_max=ORDER_BATCH_MAX
         )
 
     async def hold(

@@ -26,7 +26,7 @@ from server.limits import (
 from server.web import appkeys
 from server.web.auth import Audience, Caller
 from server.web.body import Time, order_id
-from server.web.patience import patience_s
+from server.web.deadline import patience_s
 
 _IDEMPOTENCY_KEY = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:-")
 _LAST_ID = "Z" * ORDER_ID_CHARS  # after every ULID

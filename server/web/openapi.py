@@ -13,7 +13,7 @@ from aiohttp_apispec import AiohttpApiSpec
 
 from server.domain.errors import ErrorCode
 from server.domain.ids import CROCKFORD, ORDER_ID_CHARS, TICKET_CODE_CHARS
-from server.web import ops, patience, uploading
+from server.web import deadline, ops, uploading
 from server.web.errors import RETRY_AFTER_S, ErrorBody, example
 from server.web.glossary import WORDS, word
 from server.web.routes import Access, Route
@@ -164,7 +164,7 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         _parameter("header", name, {"type": "string", "pattern": _HEADERS[name]}) for name in headers
     ]
     if ErrorCode.DEADLINE_PASSED in (*route.errors, *route.errors_inside):
-        parameters.append(_parameter("header", patience.HEADER, patience.SCHEMA) | {"required": False})
+        parameters.append(_parameter("header", deadline.HEADER, deadline.SCHEMA) | {"required": False})
     return parameters
 
 

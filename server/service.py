@@ -16,7 +16,11 @@ from aiohttp import web
 
 from server.app import Parts, build_app, build_jobs, open_parts
 from server.config import Config
-from server.limits import DESCRIPTORS, GARBAGE_OBJECTS, LISTEN_BACKLOG, SHUTDOWN_DRAIN_S_MAX
+from server.domain.errors import Refusal
+from server.flows.keys_in_use import tell_keys
+from server.limits import DESCRIPTORS, GARBAGE_OBJECTS, LISTEN_BACKLOG, RETRY_S_MAX, SHUTDOWN_DRAIN_S_MAX
+from server.store import audit
+from server.telemetry import alert
 from server.web.connection import ExpressRunner
 from server.workers import come_up
 
@@ -50,9 +54,28 @@ async def listening(
         )
         await site.start()
         host, port = runner.addresses[0][:2]
-        yield address_of(host, port)
+        telling = asyncio.create_task(_tell_keys(parts))
+        try:
+            yield address_of(host, port)
+        finally:
+            telling.cancel()
+            await asyncio.wait([telling])
     finally:
         await runner.cleanup()
+
+
+async def _tell_keys(parts: Parts) -> None:
+    """To the audit trail; again and again while Postgres is away, which does not keep a server from serving."""
+    while True:
+        try:
+            if await tell_keys(parts.database, parts.config, audit.process("serve")):
+                _log.info("keys_changed")
+            return
+        except Refusal:
+            await asyncio.sleep(RETRY_S_MAX)
+        except Exception as fault:  # whatever it is, the gates go on; a person has to look
+            alert("AUDIT_TRAIL_UNWRITTEN", error=type(fault).__name__)
+            return
 
 
 def address_of(host: str, port: int) -> str:

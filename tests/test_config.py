@@ -28,6 +28,7 @@ def test_with_nothing_but_the_secrets_everything_has_its_default() -> None:
     assert load(REQUIRED) == Config(
         redis_url=None,
         database_url=None,
+        owner_database_url=None,
         host="127.0.0.1",
         port=8080,
         public_url="http://127.0.0.1:8080",
@@ -69,6 +70,7 @@ LEGAL: dict[str, dict[str, Any]] = {
         "postgresql://u@h/d?sslmode=require": "postgresql://u@h/d?sslmode=require",
         "postgresql:///d?host=/run/postgresql": "postgresql:///d?host=/run/postgresql",
     },
+    "GATELINE_OWNER_DATABASE_URL": {"": None},
     "GATELINE_HOST": {"0.0.0.0": "0.0.0.0", "::": "::", "gate-1.example": "gate-1.example"},  # noqa: S104
     "GATELINE_PORT": {"0": 0, "1": 1, "65535": 65_535},
     "GATELINE_PUBLIC_URL": {
@@ -138,6 +140,7 @@ ILLEGAL: dict[str, tuple[str, ...]] = {
         "unix:",
         "rediss:///0",
     ),
+    "GATELINE_OWNER_DATABASE_URL": ("h/d", "mysql://h/d"),
     "DATABASE_URL": ("h/d", "mysql://h/d", "postgresql://h:port/d", "postgresql://h:99999/d", "postgresql:"),
     "GATELINE_HOST": ("", "a b", "a/b", "h:80/", "x" * 254, "é", "h\n", "http://h"),
     "GATELINE_PORT": (*NO_NUMBER, "65536"),
@@ -292,3 +295,15 @@ def test_without_a_public_address_clients_reach_us_where_we_listen(host: str, pu
 def test_the_configuration_cannot_be_changed_once_read() -> None:
     with pytest.raises(AttributeError):
         load(REQUIRED).port = 1  # type: ignore[misc]
+
+
+def test_the_owner_of_the_database_is_named_beside_the_server_or_not_at_all() -> None:
+    both = {
+        "DATABASE_URL": "postgresql://server@h/d",
+        "GATELINE_OWNER_DATABASE_URL": "postgresql://owner@h/d",
+    }
+
+    assert load(REQUIRED | both).owner_database_url == "postgresql://owner@h/d"
+    del both["DATABASE_URL"]
+    assert faults(REQUIRED | both) == faults(REQUIRED | both, serving=False)
+    assert "needs DATABASE_URL" in faults(REQUIRED | both)[0]

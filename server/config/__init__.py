@@ -32,6 +32,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     redis_url: str | None
     database_url: str | None
+    owner_database_url: str | None
     host: str
     port: int
     public_url: str
@@ -79,6 +80,8 @@ def load(environment: Mapping[str, str], *, serving: bool = True) -> Config:
         for name in sorted(environment)
         if name.startswith("GATELINE_") and name not in known
     ]
+    if server.get("owner_database_url") and not server.get("database_url", True):
+        faults.append("GATELINE_OWNER_DATABASE_URL needs DATABASE_URL beside it: as whom the server works.")
     if faults:
         raise ConfigError("\n".join(faults))
     if not server["public_url"]:

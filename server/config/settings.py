@@ -46,7 +46,15 @@ SERVER_SETTINGS: tuple[Setting, ...] = (
         "",
         postgres_url,
         "postgresql:// address, or empty",
-        "PostgreSQL >= 15; empty: the embedded one",
+        "PostgreSQL >= 15, as the server's role; empty: the embedded one",
+    ),
+    Setting(
+        "GATELINE_OWNER_DATABASE_URL",
+        "owner_database_url",
+        "",
+        postgres_url,
+        "postgresql:// address, or empty",
+        "the same database as its owner, for `migrate`, `backup` and `restore`; empty: DATABASE_URL is the owner's",
     ),
     Setting("GATELINE_HOST", "host", "127.0.0.1", host, "a host name or address", "where to listen"),
     Setting(

@@ -45,6 +45,16 @@ def ticket(shard: int, code: str) -> str:
     return f"{{s{shard:02d}}}:t:{code}"
 
 
+def any_ticket() -> str:
+    """Pattern, for SCAN: the tickets of every shard, also of an earlier number of shards."""
+    return "{s*}:t:*"
+
+
+def code_of(ticket_name: str) -> str:
+    """The code of a ticket, from the name of its hash."""
+    return ticket_name.rpartition(":")[2]
+
+
 def said(shard: int) -> list[str]:
     """Hashes that take turns of `SAID_TURN_S`: the verdict that each scan_id was told, see `redeem.lua`."""
     return [f"{{s{shard:02d}}}:said:{place}" for place in range(SAID_TURNS)]

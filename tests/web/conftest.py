@@ -52,14 +52,14 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> list[ScanConnection]:
 @pytest.fixture(scope="module")
 async def stage(servers: EmbeddedServers, template: str, wechat_keys: WeChatKeys) -> AsyncIterator[Stage]:
     """A stage on a database of its own and an emptied Valkey. Not together with `road` in one file: it empties too."""
-    assert servers.redis_url is not None and servers.database_url is not None
+    assert servers.redis_url and servers.database_url and servers.owner_database_url
     database = f"stage_{secrets.token_hex(6)}"
     database_url = database_named(servers.database_url, database)
-    admin = await asyncpg.connect(servers.database_url)
+    admin = await asyncpg.connect(servers.owner_database_url)
     await admin.execute(f"CREATE DATABASE {database} TEMPLATE {template}")
     redis = Redis.from_url(servers.redis_url)
     await redis.flushall()
-    pg = await asyncpg.connect(database_url)
+    pg = await asyncpg.connect(database_named(servers.owner_database_url, database))
     wechat = WeChat(wechat_keys)
     stack = AsyncExitStack()
     config = configuration.load(

@@ -114,6 +114,40 @@ WORKERS_STOP_S_MAX = (
 WORKER_RETRY_S_MIN, WORKER_RETRY_S_MAX = 0.1, 5.0  # pause before a worker that died is started again
 WORKER_STEADY_S = 60.0  # one that served for so long died of something new: no long pause
 
+# --- How often ------------------------------------------------------------------------------------------------
+# Free ones may come at once; each that follows waits, and one is forgotten every so many seconds. Scans have no such
+# bound: a venue sits behind one address, and a gate that is refused stands still.
+LOGIN_TRIES_FREE = (
+    5  # failed logins of one account from one address: people mistype, and try the old password
+)
+LOGIN_ACCOUNT_TRIES_FREE = (
+    20  # of one account from everywhere: the staff of a venue have a handful of addresses
+)
+LOGIN_ADDRESS_TRIES_FREE = (
+    100  # of all accounts from one address: a shift of 50 behind it, each of them wrong twice
+)
+LOGIN_PAUSE_S_MIN = 1.0  # after the first too many; it doubles with each
+LOGIN_PAUSE_S_MAX = (
+    60.0  # longer would lock staff out at whoever's will; 1,440 guesses a day find no password of 10
+)
+LOGIN_FORGET_S = (
+    60.0  # a failure is forgotten: as slow as the longest pause, so the longest pause is what stays
+)
+LOGIN_ADDRESS_FORGET_S = 6.0  # the same by address: 10 guesses a minute, whatever accounts are tried
+LOGIN_HOME_S = 30 * 24 * 3600  # an account is at home where it logged in lately: longer than a leave
+WECHAT_CODES_FREE = (
+    200  # codes that WeChat refuses, or has not answered yet, by address: honest ones it hardly ever does
+)
+WECHAT_CODES_FORGET_S = 1.0  # WeChat's own bound is per app: one address must not use it up for all buyers
+QR_SHOWN_FREE = (
+    30  # tokens of one ticket: it renews once in 50 s, on a few devices, and at each look at the page
+)
+QR_SHOWN_FORGET_S = 2.0  # 30 a minute for ever
+INQUIRIES_FREE = (
+    10  # about one order: its page asks every 6 s, perhaps on two devices, and its buyer taps beside it
+)
+INQUIRIES_FORGET_S = 2.0  # each costs a call to WeChat
+
 # --- Queues and batches ---------------------------------------------------------------------------------------
 SCAN_QUEUE_MAX = 4_096  # scans waiting for a shard: half a second of work at 8,000/s, then 503 at once
 QUEUED_S_MAX = 2.0  # a scan that is not sent by then is refused: Redis hangs, and its gate has given up

@@ -40,6 +40,11 @@ SCAN_BATCH: Final = Histogram(
     "gateline_scan_batch", "Scans of one script call.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
 )
 ORDERS: Final = Counter("gateline_orders", "Requests for an order by outcome.", ["outcome"])
+LIMITED: Final = Counter(
+    "gateline_limited",
+    "What came too often (held), or was let through uncounted since Redis was away (uncounted).",
+    ["limit", "outcome"],
+)
 SETTLEMENTS: Final = Counter(
     "gateline_settlements", "Payment news by gateway and outcome.", ["gateway", "outcome"]
 )

@@ -126,7 +126,7 @@ def test_what_may_be_tried_again_says_after_how_long(document: Document) -> None
     for route in ROUTES:
         for status, response in document.operation(route)["responses"].items():
             if "examples" in response["content"].get("application/json", {}):
-                assert ("Retry-After" in response["headers"]) == (status == "503")
+                assert ("Retry-After" in response["headers"]) == (status in ("429", "503"))
                 assert ("WWW-Authenticate" in response["headers"]) == (status == "401")
             assert "X-Request-Id" in response["headers"]
 

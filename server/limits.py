@@ -18,6 +18,11 @@ STREAM_FRAME_BYTES_MAX = 4 * 1024  # one scan is under 400 bytes
 BODY_READ_S_MAX = (
     10.0  # an honest body comes with its head; a client that dribbles must not hold a place for ever
 )
+HEAD_READ_S_MAX = (
+    10.0  # from a head's first byte to its last: it is one packet, and a slow phone's still takes no second
+)
+ANSWER_TAKEN_S_MAX = 60.0  # who takes less than this of a waiting answer in so long is gone, or means to stay
+ANSWER_TAKEN_BYTES_MIN = 32 * 1024  # half a KB a second: the slowest network that a page is of any use on
 BODY_REST_S_MAX = (
     0.05  # a body right behind its head comes within a packet; then it is waited for as any other
 )
@@ -67,6 +72,7 @@ SCAN_SKEW_S_MAX = (
 )
 IDEMPOTENCY_REPLAY_S = 24 * 3600  # the same for an order's Idempotency-Key (Postgres keeps it for ever)
 REDIS_CALL_S_MAX = 2.0  # a healthy script takes under 5 ms; past this the caller is told 503 and retries
+LIMIT_CALL_S_MAX = 0.5  # to count an attempt: past it the attempt goes uncounted, and nobody has waited long
 REDIS_CONNECT_S_MAX = 2.0
 REDIS_ACK_MS_MAX = 1_000  # WAITAOF for a replica: past it the scan is "not acknowledged" (503), to be retried
 POSTGRES_CALL_S_MAX = 5.0  # settlement and reads; the gateway repeats a notification after 15 s
@@ -168,6 +174,8 @@ PASSWORD_HASHES_AT_ONCE_MAX = 2  # Argon2id takes 19 MiB and 50 ms each
 PASSWORD_QUEUE_MAX = (
     64  # logins that wait for a place: 2 s of hashing; a flood of wrong ones is told 503 at once
 )
+CONNECTIONS_MAX = 8_192  # of clients to one process: a few hundred MiB when all of them do their worst
+FILES_KEPT = 512  # open files that are not clients': connections to databases and gateways, logs, metrics
 FLUSH_BATCH_MAX = 5_000  # stream entries of one transaction: ~100 ms and a few MiB, so a crash repeats little
 FLUSH_ORDERS_MAX = 500  # orders of one transaction: free ones are issued there, up to 25,000 tickets
 FLUSH_WAIT_S = 0.25  # an idle flusher looks up so often, to see that it is to stop

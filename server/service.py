@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 import signal
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from aiohttp import web
 
 from server.app import Parts, build_app, build_jobs, open_parts
 from server.config import Config
-from server.limits import GARBAGE_OBJECTS, SHUTDOWN_DRAIN_S_MAX
+from server.limits import CONNECTIONS_MAX, FILES_KEPT, GARBAGE_OBJECTS, SHUTDOWN_DRAIN_S_MAX
 from server.web.connection import ExpressRunner
 from server.workers import come_up
 
@@ -41,7 +42,9 @@ async def listening(
     the address cannot be taken.
     """
     app = build_app(parts, metrics_dir=metrics_dir, jobs=build_jobs(parts) if with_jobs else None)
-    runner = ExpressRunner(app, shutdown_timeout=SHUTDOWN_DRAIN_S_MAX / 2, **CONNECTION)
+    runner = ExpressRunner(
+        app, connections_max=_room(), shutdown_timeout=SHUTDOWN_DRAIN_S_MAX / 2, **CONNECTION
+    )
     await runner.setup()
     try:
         site = web.TCPSite(runner, parts.config.host, parts.config.port, reuse_port=reuse_port)
@@ -73,6 +76,19 @@ async def serve(
         await stopped.wait()
         held.cancel()
         _log.warning("stopping")
+
+
+def _room() -> int:
+    """How many clients may be connected: as many as the system lets this process open, less what it needs itself."""
+    wanted, unbounded = CONNECTIONS_MAX + FILES_KEPT, resource.RLIM_INFINITY
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != unbounded and soft < wanted:
+        with suppress(ValueError, OSError):  # some systems allow less than they tell
+            resource.setrlimit(
+                resource.RLIMIT_NOFILE, (wanted if hard == unbounded else min(wanted, hard), hard)
+            )
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS_MAX if soft == unbounded else max(soft // 2, min(CONNECTIONS_MAX, soft - FILES_KEPT))
 
 
 def _collect_less() -> None:

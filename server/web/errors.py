@@ -23,6 +23,9 @@ EVERY_ANSWER: Final = {
     "X-Content-Type-Options": "nosniff",
     "Server": "Gateline",  # and not which library of which version
     "Cache-Control": "no-store",
+    # For whoever opens an answer as if it were a page; pages have their own.
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
 }
 _PROCESS: Final = uuid4().hex[:20]
 _COUNT: Final = itertools.count()

@@ -36,6 +36,7 @@ from server.hot.redeem import Redeemer
 from server.hot.scripts import ScriptRunner
 from server.hot.stock import Stock
 from server.hot.stream import Streams
+from server.hot.throttle import Throttle
 from server.hot.tickets import GateTickets
 from server.jobs.flusher import Flusher
 from server.jobs.loops import Jobs
@@ -77,6 +78,7 @@ class Parts:
     streams: Streams
     epochs: Epochs
     stock: Stock
+    throttle: Throttle
     gate: GateTickets
     redeemer: Redeemer
     directory: DirectoryFollower
@@ -125,13 +127,19 @@ async def open_parts(config: Config) -> AsyncIterator[Parts]:
         sessions = await stack.enter_async_context(open_sessions())
         runner = ScriptRunner(redis, config.ack)
         stack.push_async_callback(runner.aclose)
-        yield _assemble(config, redis, runner, database, bulk, reports, sessions)
+        counting = ScriptRunner(
+            redis, Ack.MEMORY
+        )  # attempts may be lost with Redis: no replica is waited for
+        stack.push_async_callback(counting.aclose)
+        throttle = Throttle(redis, counting, guests_a_minute_max=config.guests_a_minute_max)
+        yield _assemble(config, redis, runner, throttle, database, bulk, reports, sessions)
 
 
 def _assemble(
     config: Config,
     redis: Redis,
     runner: ScriptRunner,
+    throttle: Throttle,
     database: Database,
     bulk: Database,
     reports: Database,
@@ -139,12 +147,12 @@ def _assemble(
 ) -> Parts:
     streams = Streams(redis)
     epochs = Epochs(redis, config.shards)
-    stock = Stock(redis, runner)
+    stock = Stock(redis, runner, buyer_orders_max=config.buyer_orders_max, window_s=config.hold_s)
     gate = GateTickets(redis, runner, config.shards)
     loader = TicketLoader(database, streams, gate, config.shards)
     bulk_loader = TicketLoader(bulk, streams, gate, config.shards)
     flusher = Flusher(bulk, streams)
-    paying = compose(config, database, stock, sessions)
+    paying = compose(config, database, stock, sessions, throttle)
     return Parts(
         config=config,
         redis=redis,
@@ -154,11 +162,12 @@ def _assemble(
         streams=streams,
         epochs=epochs,
         stock=stock,
+        throttle=throttle,
         gate=gate,
         redeemer=Redeemer(runner, config.shards),
         directory=DirectoryFollower(database),
         paying=paying,
-        jobs_paying=compose(config, bulk, stock, sessions),
+        jobs_paying=compose(config, bulk, stock, sessions, throttle),
         loader=loader,
         publisher=Publisher(bulk, stock, bulk_loader),
         flusher=flusher,
@@ -211,13 +220,17 @@ def build_app(parts: Parts, *, metrics_dir: Path | None = None, jobs: Jobs | Non
         parts.paying.lookup,
         parts.settlement,
         parts.provider,
+        parts.throttle,
         hold_s=config.hold_s,
     )
     app[appkeys.SETTLEMENT] = parts.settlement
     if parts.paying.wechat is not None:
         app[appkeys.WECHAT_DOOR] = parts.paying.wechat.door
         app[appkeys.WECHAT_NEWS] = parts.paying.wechat.news
-    app[appkeys.WALLET] = Wallet(parts.database, parts.gate, qr_keys, qr_ttl_s=config.qr_ttl_s)
+    app[appkeys.WALLET] = Wallet(
+        parts.database, parts.gate, qr_keys, parts.throttle, qr_ttl_s=config.qr_ttl_s
+    )
+    app[appkeys.THROTTLE] = parts.throttle
     admission = Admission(
         parts.directory,
         parts.redeemer,
@@ -228,7 +241,7 @@ def build_app(parts: Parts, *, metrics_dir: Path | None = None, jobs: Jobs | Non
     )
     app[appkeys.ADMISSION] = admission
     app[appkeys.UPLOADS] = Uploads(admission)
-    app[appkeys.STAFF_DOOR] = StaffDoor(parts.database)
+    app[appkeys.STAFF_DOOR] = StaffDoor(parts.database, parts.throttle)
     app[appkeys.BACKLOG] = backlog
     app[appkeys.DATABASE] = parts.database
     app[appkeys.REPORTS_DATABASE] = parts.reports_database

@@ -17,6 +17,7 @@ from server.flows.wechat_news import WeChatNews
 from server.flows.wechat_pay import WeChatPay
 from server.hosted.gateway import HostedGateway
 from server.hot.stock import Stock
+from server.hot.throttle import Throttle
 from server.limits import GATEWAY_CALL_S_MAX, LOGIN_CONNECTIONS_MAX
 from server.store.pool import Database
 from server.telemetry import CERTIFICATE_ENDS
@@ -65,7 +66,9 @@ async def open_sessions() -> AsyncIterator[Sessions]:
         yield Sessions(gateways, logins)
 
 
-def compose(config: Config, database: Database, stock: Stock, sessions: Sessions) -> Paying:
+def compose(
+    config: Config, database: Database, stock: Stock, sessions: Sessions, throttle: Throttle
+) -> Paying:
     """Everything that takes payments, on this pool."""
     lookup = OrderLookup(database, stock)
     settlement = Settlement(lookup)
@@ -76,7 +79,7 @@ def compose(config: Config, database: Database, stock: Stock, sessions: Sessions
         )
     wechat = None
     if config.wechat is not None:
-        wechat = _wechat(config.wechat, sessions, database, lookup, settlement)
+        wechat = _wechat(config.wechat, sessions, database, lookup, settlement, throttle)
     return Paying(lookup, settlement, Payments(hosted, None if wechat is None else wechat.pay), wechat)
 
 
@@ -86,6 +89,7 @@ def _wechat(
     database: Database,
     lookup: OrderLookup,
     settlement: Settlement,
+    throttle: Throttle,
 ) -> WeChatParts:
     for name, ends_at in account.certificates_end().items():
         CERTIFICATE_ENDS.labels(name).set(ends_at.timestamp())
@@ -107,5 +111,7 @@ def _wechat(
         (account.appid, account.secret),
     )
     return WeChatParts(
-        WeChatPay(database, lookup, client, signer, news, account), news, WeChatDoor(database, login)
+        WeChatPay(database, lookup, client, signer, news, account),
+        news,
+        WeChatDoor(database, login, throttle),
     )

@@ -7,7 +7,7 @@ import gc
 import resource
 import signal
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,14 @@ from server.app import Parts, build_app, build_jobs, open_parts
 from server.config import Config
 from server.domain.errors import Refusal
 from server.flows.keys_in_use import tell_keys
-from server.limits import DESCRIPTORS, GARBAGE_OBJECTS, LISTEN_BACKLOG, RETRY_S_MAX, SHUTDOWN_DRAIN_S_MAX
+from server.limits import (
+    CONNECTIONS_MAX,
+    FILES_KEPT,
+    GARBAGE_OBJECTS,
+    LISTEN_BACKLOG,
+    RETRY_S_MAX,
+    SHUTDOWN_DRAIN_S_MAX,
+)
 from server.store import audit
 from server.telemetry import alert
 from server.web.connection import ExpressRunner
@@ -46,7 +53,9 @@ async def listening(
     the address cannot be taken.
     """
     app = build_app(parts, metrics_dir=metrics_dir, jobs=build_jobs(parts) if with_jobs else None)
-    runner = ExpressRunner(app, shutdown_timeout=SHUTDOWN_DRAIN_S_MAX / 2, **CONNECTION)
+    runner = ExpressRunner(
+        app, connections_max=_room(), shutdown_timeout=SHUTDOWN_DRAIN_S_MAX / 2, **CONNECTION
+    )
     await runner.setup()
     try:
         site = web.TCPSite(
@@ -93,13 +102,25 @@ async def serve(
         listening(parts, with_jobs=with_jobs, reuse_port=reuse_port, metrics_dir=metrics_dir) as address,
     ):
         _collect_less()
-        _open_more()
         if leash is None:
             _log.warning("serving", address=address, jobs=with_jobs)
         held = come_up(leash, stopped)
         await stopped.wait()
         held.cancel()
         _log.warning("stopping")
+
+
+def _room() -> int:
+    """How many clients may be connected: as many as the system lets this process open, less what it needs itself."""
+    wanted, unbounded = CONNECTIONS_MAX + FILES_KEPT, resource.RLIM_INFINITY
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != unbounded and soft < wanted:
+        with suppress(ValueError, OSError):  # some systems allow less than they tell
+            resource.setrlimit(
+                resource.RLIMIT_NOFILE, (wanted if hard == unbounded else min(wanted, hard), hard)
+            )
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS_MAX if soft == unbounded else max(soft // 2, min(CONNECTIONS_MAX, soft - FILES_KEPT))
 
 
 def _collect_less() -> None:
@@ -110,14 +131,6 @@ def _collect_less() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE_OBJECTS, 20, 20)
-
-
-def _open_more() -> None:
-    """Take as many file descriptors as we may: each gate has a connection."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def work(config: Config, *, leash: int | None = None) -> None:

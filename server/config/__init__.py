@@ -41,6 +41,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     shards: int
     ack: Ack
     hold_s: int
+    buyer_orders_max: int
     qr_ttl_s: int
     offline_window_s: int
     buyer_token_s: int
@@ -51,6 +52,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     gateway_url: str
     demo_login: bool
     guest_login: bool
+    guests_a_minute_max: int
     stream_entries_max: int
     redis_memory_mb_max: int
     postgres_pool: int

@@ -109,6 +109,14 @@ SERVER_SETTINGS: tuple[Setting, ...] = (
         "how long an unpaid order holds its units",
     ),
     Setting(
+        "GATELINE_BUYER_ORDERS_MAX",
+        "buyer_orders_max",
+        "10",
+        integer(0, 100),  # their times are read and written as one string with each order
+        "0 to 100 orders; 0: no bound",
+        "new orders of one buyer in any GATELINE_HOLD_S, so also the units that one buyer keeps from others",
+    ),
+    Setting(
         "GATELINE_QR_TTL_S",
         "qr_ttl_s",
         "60",
@@ -187,6 +195,14 @@ SERVER_SETTINGS: tuple[Setting, ...] = (
         flag,
         "0 or 1",
         "1: POST /auth/guest/login makes a new buyer of whoever asks; their tickets live on their device, for 400 days",
+    ),
+    Setting(
+        "GATELINE_GUESTS_A_MINUTE_MAX",
+        "guests_a_minute_max",
+        "120",
+        integer(0, 100_000),
+        "0 to 100000 guests a minute; 0: no bound",
+        "new guests from one address, and as many at once: a venue's wifi, or a mobile network, is one address",
     ),
     Setting(
         "GATELINE_STREAM_ENTRIES_MAX",

@@ -23,11 +23,12 @@ from server.limits import BODY_BYTES_MAX, BODY_REST_S_MAX
 from server.web import appkeys
 from server.web.express import Lane, PlainScan
 from server.web.scanning import presented
+from server.web.slow_clients import PatientConnection, PatientRunner, PatientServer
 
 _log: Final = structlog.get_logger("http")
 
 
-class ScanConnection(RequestHandler):
+class ScanConnection(PatientConnection):
     """A connection of aiohttp's with the express lane in front.
 
     One scan of a connection is under way at a time, since HTTP answers in order. Its message stays the first of
@@ -36,7 +37,7 @@ class ScanConnection(RequestHandler):
 
     __slots__ = ("_answered", "_between", "_came", "_held", "_lane", "_line", "_rest_due", "_under_way")
 
-    def __init__(self, lane: Lane, manager: web.Server, **options: Any) -> None:
+    def __init__(self, lane: Lane, manager: PatientServer, **options: Any) -> None:
         super().__init__(manager, **options)
         self._lane = lane
         self._line = lane.line
@@ -53,7 +54,7 @@ class ScanConnection(RequestHandler):
             self._held += data
             self._pause_transport_reading()  # no more than that
         elif not data or self._line.admits(len(data)):
-            self._take(data)
+            self._parse(data)
         else:
             self._held, self._came = data, self._loop.time()
             self._line.wait(len(data), self)
@@ -69,6 +70,7 @@ class ScanConnection(RequestHandler):
         if told is None:
             return False
         self._held, self._came = b"", 0.0
+        self._hear()
         self.transport.write(told)
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         return True
@@ -77,20 +79,21 @@ class ScanConnection(RequestHandler):
         """The end of the line."""
         held, self._held = self._held, b""
         if self.transport is not None:
-            self._take(held)
+            self._parse(held)
             if not (self._reading_paused or self._buffer_paused):
                 self._resume_transport_reading()
         self._came = 0.0
 
-    def _take(self, data: bytes) -> None:
+    def _parse(self, data: bytes) -> None:
         """Parse, and take what is for the lane; aiohttp's own loop is woken only by what is left to it."""
         waiter, self._waiter = self._waiter, None
         try:
-            super().data_received(data)
+            RequestHandler.data_received(self, data)
         finally:
             self._waiter = waiter
         if self._between and data:
             self._between = self._was_one(data)
+        self._look_at_head(data)
         self._go_on()
 
     def _was_one(self, data: bytes) -> bool:
@@ -205,28 +208,23 @@ def _whole(payload: StreamReader) -> bytes | None:
     return b"".join(payload._buffer)
 
 
-class _Server(web.Server):
+class _Server(PatientServer):
     """Makes the connections."""
 
-    def __init__(self, lane: Lane, made: web.Server) -> None:
-        super().__init__(
-            made.request_handler,
-            request_factory=made.request_factory,
-            handler_cancellation=made.handler_cancellation,
-            loop=made._loop,
-            **made._kwargs,
-        )
+    def __init__(self, lane: Lane, made: web.Server, *, connections_max: int) -> None:
+        super().__init__(made, connections_max=connections_max)
         self._lane = lane
 
     def __call__(self) -> RequestHandler:
         return ScanConnection(self._lane, self, loop=self._loop, **self._kwargs)
 
 
-class ExpressRunner(web.AppRunner):
+class ExpressRunner(PatientRunner):
     """Runs an application of ours with the express lane."""
 
     async def _make_server(self) -> web.Server:
-        return _Server(Lane(self.app), await super()._make_server())
+        made = await super()._make_server()
+        return _Server(Lane(self.app), made, connections_max=self._connections_max)
 
     async def cleanup(self) -> None:
         """Stop; what the lane counted is in the metrics afterwards."""

@@ -28,7 +28,8 @@ once, shows a short-lived encrypted QR, and redeems it at gates.
 of another. Payment gateways sign what they send.
 
 **Retries are safe.** An order carries an `Idempotency-Key`, a scan its `scan_id`: sent again, the first answer comes
-again. Every 503 may be retried so, after the seconds that `Retry-After` names.
+again. Every 503 may be retried so, after the seconds that `Retry-After` names. So may every 429: what comes too often
+is refused undone. Scans are never refused for that.
 
 **Errors** have one shape: a stable `code`, a `message` for developers, and the `request_id` that finds the request in
 the log. A refusal at a gate is no error but a verdict, with 200.
@@ -247,7 +248,7 @@ def _refusal(status: int, codes: list[ErrorCode]) -> dict[str, Any]:
         f"{HTTPStatus(status).phrase}: {names}.",
         {"application/json": {"schema": schema, "examples": examples}},
     )
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         response["headers"]["Retry-After"] = {"$ref": "#/components/headers/Retry-After"}
     if status == HTTPStatus.UPGRADE_REQUIRED:
         response["headers"]["Upgrade"] = {"$ref": "#/components/headers/Upgrade"}

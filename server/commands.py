@@ -35,6 +35,7 @@ from server.flows.operators import OperatorError
 from server.hot.connection import AckError
 from server.jobs.check import check
 from server.jobs.findings import exit_code, render, report
+from server.rotation import hangup_signal
 from server.service import address_of, serve, stop_signal, work
 from server.store.migrate import MigrationError, migrate, pending
 from server.store.pool import Database
@@ -99,6 +100,7 @@ def _serve(arguments: argparse.Namespace, config: Config) -> int:
         return _run(
             serve(
                 named,
+                os.environ,
                 with_jobs=arguments.with_jobs,
                 reuse_port=arguments.reuse_port,
                 metrics_dir=metrics_dir,
@@ -119,11 +121,13 @@ def _serve_by_workers(arguments: argparse.Namespace, named: Config, metrics_dir:
             return workers.Worker(name, words, os.environ, settings, metrics_dir)
 
         async def run() -> int:
+            stopped = stop_signal()
             return await workers.run(
                 [worker(f"serve-{n + 1}", "serve", "--reuse-port") for n in range(arguments.workers)],
                 worker("work", "work") if arguments.with_jobs else None,
                 address_of(named.host, port),
-                stop_signal(),
+                stopped,
+                hangup_signal(stopped),
             )
 
         return _run(run())
@@ -134,7 +138,7 @@ def _work(arguments: argparse.Namespace, config: Config) -> int:
     with databases(config) as named:
         if arguments.leash is None:
             _run(_schema_is_current(config, named))
-        return _run(work(named, leash=arguments.leash))
+        return _run(work(named, os.environ, leash=arguments.leash))
 
 
 async def _schema_is_current(config: Config, named: Config) -> None:

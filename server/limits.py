@@ -112,6 +112,7 @@ LISTEN_BACKLOG = (
 DESCRIPTORS = (
     65_536  # open connections and files: the usual soft limit of 1,024 is fewer than a venue has gates
 )
+KEYS_READ_S_MAX = 5.0  # files of a few KiB; a disk that hangs must not keep the next SIGHUP from being heard
 PASSWORD_WAIT_S_MAX = 5.0  # for a place to hash
 WORKERS_MAX = 64  # `serve --workers`: more cores than one Redis can keep busy
 WORKER_START_S_MAX = 30.0  # a worker that does not serve by then hangs; one second is usual

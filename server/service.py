@@ -17,6 +17,7 @@ from aiohttp import web
 from server.app import Parts, build_app, build_jobs, open_parts
 from server.config import Config
 from server.limits import DESCRIPTORS, GARBAGE_OBJECTS, LISTEN_BACKLOG, SHUTDOWN_DRAIN_S_MAX
+from server.rotation import hangup_signal, rotating
 from server.web.connection import ExpressRunner
 from server.workers import come_up
 
@@ -61,13 +62,24 @@ def address_of(host: str, port: int) -> str:
 
 
 async def serve(
-    config: Config, *, with_jobs: bool, reuse_port: bool, metrics_dir: Path, leash: int | None = None
+    config: Config,
+    environment: Mapping[str, str],
+    *,
+    with_jobs: bool,
+    reuse_port: bool,
+    metrics_dir: Path,
+    leash: int | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, or, as one of several workers, until the parent at the other end has gone."""
+    """Serve until SIGTERM or SIGINT, or, as one of several workers, until the parent at the other end has gone.
+
+    SIGHUP reads the keys of `environment` again.
+    """
     stopped = stop_signal()
+    hung_up = hangup_signal(stopped)
     async with (
         open_parts(config) as parts,
         listening(parts, with_jobs=with_jobs, reuse_port=reuse_port, metrics_dir=metrics_dir) as address,
+        rotating(parts.keyring, environment, hung_up),
     ):
         _collect_less()
         _open_more()
@@ -97,10 +109,14 @@ def _open_more() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def work(config: Config, *, leash: int | None = None) -> None:
-    """Run the jobs until SIGTERM or SIGINT, or, as the child of `serve --workers`, until the parent has gone."""
+async def work(config: Config, environment: Mapping[str, str], *, leash: int | None = None) -> None:
+    """Run the jobs until SIGTERM or SIGINT, or, as the child of `serve --workers`, until the parent has gone.
+
+    SIGHUP reads the keys of `environment` again: the jobs ask gateways.
+    """
     stopped = stop_signal()
-    async with open_parts(config) as parts:
+    hung_up = hangup_signal(stopped)
+    async with open_parts(config) as parts, rotating(parts.keyring, environment, hung_up):
         jobs = build_jobs(parts)
         running = asyncio.create_task(jobs.run())
         if leash is None:

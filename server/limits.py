@@ -124,6 +124,7 @@ STREAM_CLOSE_S_MAX = 2.0  # for the answers under way and the gate's goodbye, wh
 LISTEN_BACKLOG = (
     1_024  # connections that wait to be taken: all gates of a large venue, when a server comes back
 )
+KEYS_READ_S_MAX = 5.0  # files of a few KiB; a disk that hangs must not keep the next SIGHUP from being heard
 PASSWORD_WAIT_S_MAX = 5.0  # for a place to hash
 WORKERS_MAX = 64  # `serve --workers`: more cores than one Redis can keep busy
 WORKER_START_S_MAX = 30.0  # a worker that does not serve by then hangs; one second is usual

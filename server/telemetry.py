@@ -68,6 +68,15 @@ CERTIFICATE_ENDS: Final = Gauge(
     ["certificate"],
     multiprocess_mode="mostrecent",
 )
+KEYS: Final = Gauge(
+    "gateline_keys",
+    "Processes that accept a key, and that issue or sign with it, by the key's id and fingerprint.",
+    ["purpose", "key", "use"],
+    multiprocess_mode="livesum",
+)
+KEY_RELOADS: Final = Counter(
+    "gateline_key_reloads", "How often keys were read again by a process, by outcome.", ["outcome"]
+)
 WECHAT_CALLS: Final = Counter(
     "gateline_wechat_calls", "Calls sent to WeChat, repeated ones too, by outcome.", ["call", "outcome"]
 )

@@ -185,6 +185,7 @@ ILLEGAL: dict[str, tuple[str, ...]] = {
         f"{'k' * 33}:{SECRET}",
         f"k1:{SECRET},",
         f"k1:{SECRET},k1:{OTHER}",
+        f"k1:{SECRET},k2:{SECRET}",  # one key under two ids
         f"k1:{SECRET}, k2:{OTHER}",
     ),
     "GATELINE_GATEWAY_SECRETS": (*NO_SECRET[1:], f"{SECRET},", f"{SECRET},short", f"{SECRET} {OTHER}"),

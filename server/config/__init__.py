@@ -120,7 +120,7 @@ def _read(
             faults.append(f"{setting.env} is missing: {setting.meaning}. Legal: {setting.legal}.")
             continue
         try:
-            values[setting.field] = setting.read(_content(text))
+            values[setting.field] = setting.read(content(text))
         except OSError as fault:
             faults.append(f"{setting.env} names a file that cannot be read: {fault.strerror}.")
         except (ValueError, KeyError, binascii.Error):
@@ -128,7 +128,8 @@ def _read(
     return values, faults
 
 
-def _content(text: str) -> str:
+def content(text: str) -> str:
+    """What a setting says, in its own text or in the file that it names. Raises OSError, UnicodeDecodeError."""
     if not text.startswith(_FILE):
         return text
     return Path(text.removeprefix(_FILE)).read_text(encoding="utf-8").strip()

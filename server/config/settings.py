@@ -155,6 +155,7 @@ SERVER_SETTINGS: tuple[Setting, ...] = (
         qr_keys,
         "id:key,… with ids 0 to 255, keys base64 of exactly 32 bytes",
         "keys of QR tokens; the first issues, all are accepted",
+        rotates=True,
     ),
     Setting(
         "GATELINE_JWT_KEYS",
@@ -163,6 +164,7 @@ SERVER_SETTINGS: tuple[Setting, ...] = (
         jwt_keys,
         f"id:key,… with ids of A-Z a-z 0-9 _ -, keys {_STRONG}",
         "keys of the bearer tokens; the first signs, all are accepted",
+        rotates=True,
     ),
     Setting(
         "GATELINE_GATEWAY_SECRETS",
@@ -171,6 +173,7 @@ SERVER_SETTINGS: tuple[Setting, ...] = (
         secrets,
         f"secret,… each {_STRONG}, or empty",
         "HMAC secrets shared with the payment gateway; the first signs, all are accepted",
+        rotates=True,
     ),
     Setting(
         "GATELINE_GATEWAY_URL",

@@ -18,13 +18,16 @@ from server.flows.staff import StaffDoor
 from server.flows.upload import Uploads
 from server.flows.wallet import Wallet
 from server.flows.wechat_news import WeChatNews
+from server.hosted.signing import Secrets
 from server.hot.backlog import Backlog
 from server.hot.throttle import Throttle
 from server.store.pool import Database
 from server.web.auth import Tokens
 from server.web.tally import Tally
+from server.wechat.merchant import MerchantKeys
 
 CONFIG: Final = web.AppKey("config", Config)
+GATEWAY_SECRETS: Final = web.AppKey("gateway_secrets", Secrets)
 TOKENS: Final = web.AppKey("tokens", Tokens)
 DIRECTORY: Final = web.AppKey("directory", DirectoryFollower)
 SHOP: Final = web.AppKey("shop", Shop)
@@ -45,3 +48,4 @@ OPENAPI: Final = web.AppKey("openapi", bytes)  # the document, encoded once
 # Only where there is a merchant:
 WECHAT_DOOR: Final = web.AppKey("wechat_door", WeChatDoor)
 WECHAT_NEWS: Final = web.AppKey("wechat_news", WeChatNews)
+MERCHANT: Final = web.AppKey("merchant", MerchantKeys)

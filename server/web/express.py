@@ -12,6 +12,7 @@ handler of the same route. So one place says what is wrong with a request; the l
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final, TypeGuard
@@ -51,11 +52,12 @@ class PlainScan(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Sender(msgspec.Struct, frozen=True, gc=False):
-    """Who sends these very headers, as long as their token and the directory last."""
+    """Who sends these very headers, as long as their token, its key and the directory last."""
 
     operator: Operator
     expires_at_s: int
     directory: Directory
+    keys: Mapping[str, bytes]  # of tokens
     patience_s: float | None
 
 
@@ -92,7 +94,11 @@ class Lane:
             sender = self._senders.get(message.raw_headers)
             if sender is not None:
                 request_id = new_id()
-                if sender.directory is not self._directory.current or time.time() >= sender.expires_at_s:
+                if (
+                    sender.directory is not self._directory.current
+                    or sender.keys is not self._tokens.keys
+                    or time.time() >= sender.expires_at_s
+                ):
                     sender = None
             if sender is None:
                 sender = self._look(message)
@@ -118,7 +124,8 @@ class Lane:
         if caller.audience is not Audience.GATE:
             return None
         directory = self._directory.current
-        sender = _Sender(staff(caller, directory), caller.expires_at_s, directory, patience_s(headers))
+        operator, keys = staff(caller, directory), self._tokens.keys
+        sender = _Sender(operator, caller.expires_at_s, directory, keys, patience_s(headers))
         if "X-Request-Id" not in headers:  # another one each time
             if len(self._senders) >= TOKEN_CACHE_MAX:
                 self._senders.clear()

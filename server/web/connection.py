@@ -21,6 +21,7 @@ from server.domain.errors import ErrorCode, Refusal
 from server.domain.redemption import Undecided
 from server.limits import BODY_BYTES_MAX, BODY_REST_S_MAX
 from server.web import appkeys
+from server.web.errors import also_where_nothing_is
 from server.web.express import Lane, PlainScan
 from server.web.scanning import presented
 
@@ -158,7 +159,7 @@ class _Server(web.Server):
 
     def __init__(self, lane: Lane, made: web.Server) -> None:
         super().__init__(
-            made.request_handler,
+            also_where_nothing_is(made.request_handler),
             request_factory=made.request_factory,
             handler_cancellation=made.handler_cancellation,
             loop=made._loop,

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -18,6 +19,10 @@ from hypothesis import strategies as st
 from redis import Redis
 from redis.exceptions import ResponseError
 
+from server.app import open_parts
+from server.config import Config
+from server.domain.catalog import Terms
+from server.domain.orders import NewOrder, OrderLine
 from server.domain.redemption import Verdict
 from server.hot import keys
 from server.hot.scripts import Script
@@ -55,7 +60,19 @@ WORD = st.one_of(
         ]
     ),
     st.sampled_from(
-        ["0 1 1;", "0 9 1;1 1 1;", "0 1", ";;;", "7 1 1;", "0 -1 1;", "0 1.5 1;", "{}", "\x00", "é"]
+        [
+            "0 1 1;",
+            "0 9 1;1 1 1;",
+            "0 9 1;0 9 1;",
+            "0 1",
+            ";;;",
+            "7 1 1;",
+            "0 -1 1;",
+            "0 1.5 1;",
+            "{}",
+            "\x00",
+            "é",
+        ]
     ),
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t"), min_size=1, max_size=8),
 )
@@ -195,30 +212,58 @@ def test_a_script_that_fails_has_done_nothing(client: Redis, name: str) -> None:
 # --- Hold: never more than there is --------------------------------------------------------------------------
 
 
-def hold_call(orders: int) -> tuple[list[str], list[str]]:
-    """So many orders of two products."""
-    names, args = [keys.STOCK_EPOCH, keys.ORDERS_STREAM], ["3600"]
-    for number in range(orders):
-        names += [keys.idempotency("ann", str(number)), keys.hold(f"o{number}")]
-        args += [f"o{number}", "hash", "1000", "{}", "0 2 1;1 1 1;"]
-    return [*names, keys.stock(1), keys.stock(2)], args
+class Packer:
+    """Keeps what a script would be given."""
+
+    async def run(self, script: Script, names: Sequence[str], args: Sequence[str | int]) -> list[Any]:
+        self.names, self.args = list(names), [str(arg) for arg in args]
+        return []
 
 
-def test_whatever_lines_are_held_nothing_is_oversold_and_a_hold_that_fails_holds_nothing(
-    client: Redis,
+async def packed_holds(config: Config, number: int) -> Packer:
+    """Orders of two products, as they are packed for one call."""
+    packer = Packer()
+    when = datetime(2030, 1, 1, tzinfo=UTC)
+    lines = tuple(
+        OrderLine(product, qty, 0, Terms(name="x", functions=())) for product, qty in ((1, 2), (2, 1))
+    )
+    orders = [
+        NewOrder(
+            order_id=f"o{each}", buyer_id="ann", idempotency_key=f"k{each}", payload_hash="hash", total_fen=0,
+            created_at=when, expires_at=when, lines=lines,
+        )
+        for each in range(number)
+    ]  # fmt: skip
+    async with open_parts(config) as parts:
+        parts.stock._runner = packer  # type: ignore[assignment]
+        await parts.stock._hold([(order, (True, True)) for order in orders])
+    return packer
+
+
+ARGS_OF_AN_ORDER = 5  # its lines are the last
+LINES = st.lists(
+    st.builds("{} {} {};".format, st.integers(0, 2), st.integers(0, 12), st.sampled_from([1, 1, 1, 0])),
+    max_size=3,
+).map("".join)
+
+
+async def test_whatever_lines_are_held_nothing_is_oversold_and_a_hold_that_fails_holds_nothing(
+    client: Redis, config: Config
 ) -> None:
+    packed = [await packed_holds(config, number) for number in range(1, 5)]
     script = Script("hold")
     outcomes: Counter[bool] = Counter()
 
     @ORDERLY
     @given(
         orders=st.integers(1, 4),
-        words=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), WORD), max_size=4),
+        words=st.lists(st.tuples(st.integers(0, 3), st.integers(0, ARGS_OF_AN_ORDER - 1), WORD), max_size=3),
+        lines=st.lists(st.tuples(st.integers(0, 3), LINES), max_size=4),
     )
-    def garbage(orders: int, words: list[tuple[int, int, str]]) -> None:
-        names, args = hold_call(orders)
-        for order, field, word in words:
-            args[1 + order % orders * 5 + field] = word
+    def garbage(orders: int, words: list[tuple[int, int, str]], lines: list[tuple[int, str]]) -> None:
+        names, args = packed[orders - 1].names, list(packed[orders - 1].args)
+        for order, field, word in [*words, *((order, 0, text) for order, text in lines)]:
+            args[-1 - (order % orders * ARGS_OF_AN_ORDER + field)] = word
         set_the_scene(client)
         before = everything(client)
         done = run(client, script, names, args)

@@ -274,7 +274,7 @@ def build_app(parts: Parts, *, metrics_dir: Path | None = None, jobs: Jobs | Non
 def _add_routes(app: web.Application, routes: Sequence[Route]) -> None:
     for route in routes:
         app.router.add_route(route.method, route.path, endpoint(route), expect_handler=expect)
-    app.router.add_get("/static/{file:.+}", pages.static_file)
+    app.router.add_get("/static/{file:.+}", pages.static_file, expect_handler=expect)
     app[appkeys.OPENAPI] = msgspec.json.encode(describe(app, routes, version=VERSION))
 
 

@@ -21,6 +21,7 @@ from server.domain.errors import ErrorCode, Refusal
 from server.domain.redemption import Undecided
 from server.limits import BODY_BYTES_MAX, BODY_REST_S_MAX
 from server.web import appkeys
+from server.web.errors import also_where_nothing_is
 from server.web.express import Lane, PlainScan
 from server.web.scanning import presented
 from server.web.slow_clients import PatientConnection, PatientRunner, PatientServer
@@ -213,6 +214,7 @@ class _Server(PatientServer):
 
     def __init__(self, lane: Lane, made: web.Server, *, connections_max: int) -> None:
         super().__init__(made, connections_max=connections_max)
+        self.request_handler = also_where_nothing_is(made.request_handler)
         self._lane = lane
 
     def __call__(self) -> RequestHandler:

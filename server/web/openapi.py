@@ -14,7 +14,7 @@ from aiohttp_apispec import AiohttpApiSpec
 from server.domain.errors import ErrorCode
 from server.domain.ids import CROCKFORD, ORDER_ID_CHARS, TICKET_CODE_CHARS
 from server.web import deadline, ops, uploading
-from server.web.errors import RETRY_AFTER_S, ErrorBody, example
+from server.web.errors import RETRY_AFTER_S, ErrorBody, example, expect
 from server.web.glossary import WORDS, word
 from server.web.routes import Access, Route
 from server.web.schemas import REF, components, query
@@ -103,7 +103,7 @@ _BODY_ERRORS: Final = (
 
 def describe(app: web.Application, routes: Iterable[Route], *, version: str) -> dict[str, Any]:
     """Add the files of the documentation page to the application, and return the document of these routes."""
-    app.router.add_get("/docs/{file}", ops.docs_file)
+    app.router.add_get("/docs/{file}", ops.docs_file, expect_handler=expect)
     spec = AiohttpApiSpec(
         openapi_version=VERSION,
         title="Gateline",

@@ -15,6 +15,7 @@ import uvloop
 
 from server.telemetry import configure_logging
 from tests.chaos import run
+from tests.chaos.faults import run as faults
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _run(arguments: argparse.Namespace, seed: int, folder: Path) -> int:
+    if arguments.faults is not None:
+        return await faults.run(arguments.faults, folder, seed, arguments.markdown)
     seconds = arguments.minutes * 60 if arguments.minutes else arguments.seconds
     outcome = await run.storm(folder / "storm", seconds=seconds, seed=seed)
     run.tell(outcome)
@@ -44,6 +47,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/chaos", description="Break everything, then audit.")
     parser.add_argument("--seed", type=int, help="what goes wrong, and what clients do; by default a new one")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where to keep the clients' diaries")
+    parser.add_argument("--faults", nargs="*", metavar="NAME", help="each fault by itself, or only these")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="with --faults: the table once more, there"
+    )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--seconds", type=float, default=60.0, help="of the storm (60)")
     length.add_argument("--minutes", type=float, help="of the storm")

@@ -6,11 +6,11 @@ import asyncio
 import json
 import random
 import time
-from collections import Counter, deque
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 
@@ -22,6 +22,16 @@ PAUSE_S = (0.05, 0.3)  # before the same command is sent again
 UNDECIDED = frozenset({408, 429, 500, 502, 503, 504})
 
 
+class Heard(NamedTuple):
+    """One answer to one sending, or its absence. `at`: monotonic seconds. A definite one is not asked for again."""
+
+    at: float
+    kind: str
+    what: str
+    ms: float
+    definite: bool
+
+
 @dataclass
 class Tally:
     """What all clients together were told, for the view and for the table at the end."""
@@ -31,14 +41,12 @@ class Tally:
     acknowledged: int = 0
     unknown: int = 0
     told: Counter[str] = field(default_factory=Counter)  # "503 GATE_CLOSED", "silence cut" -> how often
-    slowest_ms: float = 0.0
-    good: deque[float] = field(default_factory=lambda: deque(maxlen=100_000))  # when a definite answer came
-    passed: deque[float] = field(default_factory=lambda: deque(maxlen=100_000))  # when a gate turned green
+    heard: list[Heard] = field(default_factory=list)
 
-    def note(self, what: str, ms: float) -> None:
+    def note(self, kind: str, what: str, ms: float, *, definite: bool) -> None:
         """One answer, or its absence."""
         self.told[what] += 1
-        self.slowest_ms = max(self.slowest_ms, ms)
+        self.heard.append(Heard(time.monotonic(), kind, what, ms, definite))
 
 
 @dataclass
@@ -152,19 +160,15 @@ class Client:
         """Write an answer down."""
         ms = (time.perf_counter() - began) * 1000
         self.diary.told(kind, command_id, told.status, told.body, ms)
-        self.day.tally.note(f"{told.status} {told.code}".strip(), ms)
-        if told.status not in UNDECIDED:
-            self.day.tally.good.append(time.monotonic())
-            if kind == "scan" and isinstance(told.body, dict) and told.body.get("result") == "success":
-                self.day.tally.passed.append(time.monotonic())
+        what = f"{told.status} {told.code}".strip()
+        self.day.tally.note(kind, what, ms, definite=told.status not in UNDECIDED)
 
     def silent(self, kind: str, command_id: str, fault: BaseException, began: float) -> None:
         """Write down that there was none."""
         ms = (time.perf_counter() - began) * 1000
         self.diary.silence(kind, command_id, type(fault).__name__, ms)
-        self.day.tally.note(
-            "silence: too late" if isinstance(fault, TimeoutError) else "silence: cut off", ms
-        )
+        what = "silence: too late" if isinstance(fault, TimeoutError) else "silence: cut off"
+        self.day.tally.note(kind, what, ms, definite=False)
 
 
 def _parsed(raw: bytes) -> Any:

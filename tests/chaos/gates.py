@@ -57,10 +57,11 @@ class Gate(Client):
             if way == "again":
                 await self._again()
             else:
-                await self._present(way)
+                await self.present(way)
             await self.pause(0.02, 0.15)
 
-    async def _present(self, way: str) -> None:
+    async def present(self, way: str) -> None:
+        """Show some ticket, and scan it in this way."""
         ticket = self._wallets.draw(self)
         scan = await self._shown(ticket)
         if scan is None:

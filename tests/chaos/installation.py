@@ -24,6 +24,7 @@ from server.dev.embedded_server import free_port
 from server.store.migrate import migrate
 from server.store.pool import Database
 from tests.chaos.clock import Clock
+from tests.chaos.disk import SmallDisk
 from tests.chaos.parts import ClockedValkey, DatabasePart, Gateline, Part
 from tests.chaos.proxy import Link
 
@@ -52,6 +53,7 @@ class Installation:
     clocks: dict[str, Clock]
     secret: bytes  # shared with the payment gateway
     replica: DatabasePart | None = None
+    small_disk: SmallDisk | None = None  # what Postgres is on, where it may be filled
     spare: list[Any] = field(default_factory=list)  # servers that were replaced, to be erased at the end
 
     @property

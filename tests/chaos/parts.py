@@ -51,7 +51,7 @@ class Gateline:
     def __init__(self, name: str, words: tuple[str, ...], settings: Mapping[str, str], clock: Clock) -> None:
         self.name = name
         self._words = words
-        self._settings = settings
+        self.settings = settings
         self.clock = clock
         self.process: Process | None = None
         self.log: list[dict[str, Any]] = []  # of the processes that have ended
@@ -67,7 +67,7 @@ class Gateline:
         # Tied to us: however we end, it does not outlive us.
         tie = ("-I", "-S", str(TETHER), str(os.getpid()), str(int(signal.SIGKILL)), "-1", "-1")
         program = (*tie, sys.executable, *GATELINE, *self._words)
-        self.process = await Process.start(program, {**self._settings, **self.clock.environment})
+        self.process = await Process.start(program, {**self.settings, **self.clock.environment})
         await self.process.until("serving" if self._words[0] == "serve" else "working")
 
     async def kill(self) -> None:

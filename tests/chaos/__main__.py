@@ -14,7 +14,7 @@ from pathlib import Path
 import uvloop
 
 from server.telemetry import configure_logging
-from tests.chaos import run
+from tests.chaos import acks, run
 from tests.chaos.faults import run as faults
 
 
@@ -38,6 +38,10 @@ async def _run(arguments: argparse.Namespace, seed: int, folder: Path) -> int:
     if arguments.faults is not None:
         return await faults.run(arguments.faults, folder, seed, arguments.markdown)
     seconds = arguments.minutes * 60 if arguments.minutes else arguments.seconds
+    if arguments.ack is not None:
+        outcome, kept = await acks.run(folder / "acks", ack=arguments.ack, seconds=seconds, seed=seed)
+        run.tell(outcome)
+        return 0 if kept else 1
     outcome = await run.storm(folder / "storm", seconds=seconds, seed=seed)
     run.tell(outcome)
     return 0 if outcome.clean else 1
@@ -50,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--faults", nargs="*", metavar="NAME", help="each fault by itself, or only these")
     parser.add_argument(
         "--markdown", type=Path, metavar="FILE", help="with --faults: the table once more, there"
+    )
+    parser.add_argument(
+        "--ack", choices=("memory", "fsync", "replica"), help="what this level loses when Valkey dies"
     )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--seconds", type=float, default=60.0, help="of the storm (60)")

@@ -1,12 +1,17 @@
-"""A disk that is full: by a quota on the files of one process, or a small file system with ballast in it."""
+"""A disk that is full (a quota on one process, or ballast on a small file system), and one that loses its power."""
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import os
 import resource
 import shutil
 import subprocess
 from contextlib import suppress
 from pathlib import Path
+
+_CACHESTAT = 451  # cachestat(2), the same number on all architectures
 
 
 def limit_growth(pid: int, folder: Path, room_bytes: int) -> None:
@@ -24,6 +29,35 @@ def lift(pid: int) -> None:
     with suppress(ProcessLookupError):
         _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
+
+
+class _Range(ctypes.Structure):
+    _fields_ = (("offset", ctypes.c_uint64), ("length", ctypes.c_uint64))
+
+
+class _CacheStat(ctypes.Structure):
+    _fields_ = tuple(
+        (name, ctypes.c_uint64) for name in ("cache", "dirty", "writeback", "evicted", "recently_evicted")
+    )
+
+
+def lose_unwritten(file: Path) -> int:
+    """Cut off what of a file is only in the kernel's memory, as a loss of power would; how many bytes.
+
+    Counted in pages: of the first page that is not on disk, all is lost. Raises OSError where the kernel does not tell
+    (cachestat(2): Linux 6.5).
+    """
+    kernel = ctypes.CDLL(None, use_errno=True)
+    size = file.stat().st_size
+    with file.open("r+b") as opened:
+        for offset in range(0, size, mmap.PAGESIZE):
+            asked, told = _Range(offset, mmap.PAGESIZE), _CacheStat()
+            if kernel.syscall(_CACHESTAT, opened.fileno(), ctypes.byref(asked), ctypes.byref(told), 0):
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+            if told.dirty or told.writeback:
+                opened.truncate(offset)
+                return size - offset
+    return 0
 
 
 class SmallDisk:

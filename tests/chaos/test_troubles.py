@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 import subprocess
 import sys
 import time
@@ -84,6 +86,23 @@ def test_a_valkey_without_room_for_its_log_ends_rather_than_forget(tmp_path: Pat
         valkey.start()
         with Redis.from_url(valkey.url) as redis:
             assert 0 < kept <= redis.dbsize() <= kept + 1
+
+
+def test_a_file_loses_what_was_not_synced_and_nothing_that_was(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("wb", buffering=0) as file:
+        file.write(b"s" * 10_000)
+        os.fsync(file.fileno())
+        try:
+            on_disk = disk.lose_unwritten(log)
+        except OSError as reason:
+            pytest.skip(f"the kernel does not tell: {reason}")
+        file.write(b"u" * 10_000)
+        lost = disk.lose_unwritten(log)
+
+    assert on_disk == 0
+    assert 10_000 <= lost < 10_000 + mmap.PAGESIZE
+    assert set(log.read_bytes()) == set(b"s")
 
 
 def test_a_seed_makes_the_same_storm_and_a_minute_of_it_kills_twenty_times() -> None:

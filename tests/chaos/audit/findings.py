@@ -21,14 +21,15 @@ class Finding(NamedTuple):
     kind: Kind
     rule: str  # the invariant's number and a word
     what: str
+    command: tuple[str, str] | None = None  # kind and id of the command that was told, where there is one
 
 
 Findings = Iterator[Finding]
 
 
-def lost(rule: str, what: str) -> Finding:
+def lost(rule: str, what: str, command: tuple[str, str]) -> Finding:
     """Acknowledged, and gone."""
-    return Finding(Kind.LOST, rule, what)
+    return Finding(Kind.LOST, rule, what, command)
 
 
 def doubled(rule: str, what: str) -> Finding:

@@ -22,7 +22,7 @@ def told_orders(books: Books) -> Findings:
         for order_id, body in told.items():
             wanted = command.intents[0]
             if order_id not in orders:
-                yield lost("orders", f"order {order_id} of key {command.id}")
+                yield lost("orders", f"order {order_id} of key {command.id}", ("order", command.id))
                 continue
             bought = [(line["product_id"], line["qty"]) for line in lines.get(order_id, [])]
             if bought != [(wanted["product"], wanted["qty"])] or body["total_fen"] != wanted["total_fen"]:
@@ -49,7 +49,9 @@ def _told_states(books: Books, orders: dict[str, Any]) -> Findings:
         for body in command.bodies(200):
             status = orders.get(command.id, {}).get("status")
             if body["status"] == "CANCELLED" and status not in ("CANCELLED", "REFUND_REQUIRED"):
-                yield lost("orders", f"order {command.id}: told CANCELLED, and is {status}")
+                yield lost(
+                    "orders", f"order {command.id}: told CANCELLED, and is {status}", ("cancel", command.id)
+                )
     for command in books.of("cancel", "look"):
         if command.bodies(404):
             yield breach("orders", f"order {command.id}: its buyer was told that there is none")
@@ -57,7 +59,9 @@ def _told_states(books: Books, orders: dict[str, Any]) -> Findings:
     for command in books.of("tickets"):
         for body in command.bodies(200):
             for code in {each["ticket_code"] for each in body["tickets"]} - tickets.keys():
-                yield lost("tickets", f"ticket {code}, which {command.who} was shown")
+                yield lost(
+                    "tickets", f"ticket {code}, which {command.who} was shown", ("tickets", command.id)
+                )
 
 
 def told_payments(books: Books) -> Findings:
@@ -80,7 +84,7 @@ def told_payments(books: Books) -> Findings:
             continue
         for result in results:
             if row is None:
-                yield lost("2 settled once", f"payment {command.id}: told {result}")
+                yield lost("2 settled once", f"payment {command.id}: told {result}", ("notify", command.id))
             elif row["status"] != {"PAID": "APPLIED"}.get(result, result):
                 yield breach(
                     "2 settled once", f"payment {command.id}: told {result}, recorded {row['status']}"

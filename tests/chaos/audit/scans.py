@@ -23,7 +23,8 @@ def told_scans(books: Books) -> Findings:
         told = verdicts[0]
         recorded = events.get(told["event_id"]) if told["event_id"] else None
         if told["event_id"] is not None and recorded is None:
-            yield lost("4 told is recorded", f"scan {command.id}: told {told['result']} {told['event_id']}")
+            what = f"scan {command.id}: told {told['result']} {told['event_id']}"
+            yield lost("4 told is recorded", what, ("scan", command.id))
         elif recorded is not None and _differs(command, told, recorded):
             yield breach("4 told is recorded", f"scan {command.id}: told {told}, recorded {recorded}")
         if told["event_id"] is None and by_scan.get(command.id):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -57,22 +56,24 @@ def _take_over(source: Any, standby: EmbeddedPostgres) -> None:
         home.release()
 
 
-@fault("postgres out of connections", f"others hold every connection for {LASTS_S:.0f} s; ours are cut")
+@fault("postgres out of connections", f"others hold every connection for {LASTS_S:.0f} s; ours were cut")
 async def out_of_connections(scene: Scene) -> None:
     """As a neighbour that leaks connections, after a network that broke ours."""
     installed = scene.installed
+    ways = [link for name, link in installed.links.items() if name.endswith(">postgres")]
     held: list[asyncpg.Connection[Any]] = []
-    until = time.monotonic() + LASTS_S
     try:
-        while time.monotonic() < until:
-            with suppress(asyncpg.PostgresError, OSError, TimeoutError):
+        for link in ways:
+            await link.refuse()
+        for _ in range(10):  # the ends of ours take a moment
+            with suppress(asyncpg.TooManyConnectionsError):
                 while True:
-                    held.append(await asyncpg.connect(installed.database_url, timeout=2))
-            for name, link in installed.links.items():
-                if name.endswith(">postgres"):
-                    link.cut()
+                    held.append(await asyncpg.connect(installed.database_url, timeout=5))
             await asyncio.sleep(0.05)
         scene.notes.append(f"others held {len(held)} connections")
+        for link in ways:
+            await link.heal()
+        await scene.last(LASTS_S)
     finally:
         for each in held:
             each.terminate()

@@ -13,6 +13,7 @@ from server.limits import SAID_TURNS
 STOCK_EPOCH = "{stock}:epoch"
 ORDERS_STREAM = "{stock}:orders"
 STOCK_SLOT = "stock"
+WRITE_PROBE = "{stock}:probe"  # string: set now and then, to see whether Redis takes writes
 
 
 def shard_of(code: str, shards: int) -> int:

@@ -125,7 +125,7 @@ async def open_parts(config: Config) -> AsyncIterator[Parts]:
         reports = Database(config.database_url, size_max=_REPORT_CONNECTIONS, call_s=POSTGRES_BULK_S_MAX)
         stack.push_async_callback(reports.close)
         sessions = await stack.enter_async_context(open_sessions())
-        runner = ScriptRunner(redis, config.ack)
+        runner = ScriptRunner(redis, config.ack, gates=Epochs(redis, config.shards).names)
         stack.push_async_callback(runner.aclose)
         counting = ScriptRunner(
             redis, Ack.MEMORY

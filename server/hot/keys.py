@@ -13,6 +13,7 @@ from server.limits import SAID_TURNS
 STOCK_EPOCH = "{stock}:epoch"
 ORDERS_STREAM = "{stock}:orders"
 STOCK_SLOT = "stock"
+WRITE_PROBE = "{stock}:probe"  # string: set now and then, to see whether Redis takes writes
 _LIMITS = (
     "{limits}"  # a slot of their own: one script counts in several of them, and losing them loses no truth
 )

@@ -26,6 +26,7 @@ from bench.scenarios import (
     day,
     flash_sale,
     growth,
+    overload,
     pay_storm,
     restore,
     soak,
@@ -63,6 +64,7 @@ _SCENARIOS: Final[dict[str, Scenario]] = {
     "day": day,
     "growth": growth,
     "workers": workers,
+    "overload": overload,
     "restore": restore,
     "soak": soak,
 }

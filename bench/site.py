@@ -131,6 +131,7 @@ def fresh_environment(servers: EmbeddedServers, folder: Path) -> dict[str, str]:
         "GATELINE_GATEWAY_SECRETS": key(),
         "GATELINE_GATEWAY_URL": "http://127.0.0.1:9",  # orders name it; nobody is asked
         "GATELINE_HOLD_S": HOLD_S,
+        "GATELINE_BUYER_ORDERS_MAX": "100",  # the most there is: the lanes' buyers order again and again
         "GATELINE_LOG_LEVEL": "warning",
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ _SERVING: Final = frozenset(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0 when it did what it was asked, 1 when not, 2 for a wrong call."""
     arguments = _parser().parse_args(argv)
+    if arguments.command in _SERVING:
+        signal.signal(signal.SIGHUP, _heard_too_early)
     try:
         config = load(os.environ, serving=arguments.command in _SERVING)
     except ConfigError as fault:
@@ -36,6 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from server.commands import run  # noqa: PLC0415
 
     return run(arguments, config)
+
+
+def _heard_too_early(number: int, frame: object) -> None:
+    """Read the keys again: they were not read once, or will be looked at when the process can serve."""
 
 
 def _share_metrics(config: Config) -> None:

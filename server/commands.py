@@ -39,6 +39,7 @@ from server.jobs.backup import BackupError, back_up
 from server.jobs.check import check
 from server.jobs.findings import exit_code, render, report
 from server.restore import owner_url, rehydrate, restore
+from server.rotation import hangup_signal
 from server.service import address_of, serve, stop_signal, work
 from server.store.audit import trail
 from server.store.migrate import MigrationError, may_change_verdicts, migrate_by_owner, pending
@@ -109,6 +110,7 @@ def _serve(arguments: argparse.Namespace, config: Config) -> int:
         _run(
             serve(
                 named,
+                os.environ,
                 with_jobs=arguments.with_jobs,
                 reuse_port=arguments.reuse_port,
                 metrics_dir=metrics_dir,
@@ -131,11 +133,13 @@ def _serve_by_workers(arguments: argparse.Namespace, named: Config, metrics_dir:
             return workers.Worker(name, words, os.environ, settings, metrics_dir)
 
         async def run() -> int:
+            stopped = stop_signal()
             return await workers.run(
                 [worker(f"serve-{n + 1}", "serve", "--reuse-port") for n in range(arguments.workers)],
                 worker("work", "work") if arguments.with_jobs else None,
                 address_of(named.host, port),
-                stop_signal(),
+                stopped,
+                hangup_signal(stopped),
             )
 
         return _run(run())
@@ -146,7 +150,7 @@ def _work(arguments: argparse.Namespace, config: Config) -> int:
     with databases(config) as named:
         if arguments.leash is None:
             _run(_schema_is_current(config, named))
-        _run(work(named, leash=arguments.leash))
+        _run(work(named, os.environ, leash=arguments.leash))
         return 0
 
 

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from server.config import Config
+from server.config.fingerprints import keys_in_use
 from server.domain.audit import Act, Action
 from server.store import audit
 from server.store.pool import Database
 
 _SUBJECT: Final = "keys"
-_FINGERPRINT_HEX: Final = (
-    8  # of SHA-256: tells two keys apart, and says nothing about a key of 256 random bits
-)
-
-
-def keys_in_use(config: Config) -> dict[str, list[str]]:
-    """What they are for -> the keys accepted; the first one also issues or signs. "1 (3fd0c2a7)": id, fingerprint."""
-    keys = {
-        "qr": [f"{key_id} ({_fingerprint(key)})" for key_id, key in config.qr_keys],
-        "jwt": [f"{key_id} ({_fingerprint(key)})" for key_id, key in config.jwt_keys],
-        "webhook": [_fingerprint(key) for key in config.gateway_secrets],
-    }
-    if config.wechat is not None:
-        keys["wechat_merchant"] = [f"{config.wechat.mch_certificate.serial_number:X}"]
-        keys["wechat_platform"] = list(config.wechat.verifying_keys())
-        keys["wechat_api_v3"] = [_fingerprint(config.wechat.api_v3_key)]
-    return keys
 
 
 async def tell_keys(db: Database, config: Config, actor: str) -> bool:
@@ -55,7 +38,3 @@ def _compared(before: Mapping[str, Sequence[str]], keys: Mapping[str, Sequence[s
         new, old = list(keys.get(purpose, ())), before.get(purpose)
         details[purpose] = {"new": new} if old in (None, new) else {"old": old, "new": new}
     return details
-
-
-def _fingerprint(key: bytes) -> str:
-    return hashlib.sha256(b"gateline key\0" + key).hexdigest()[:_FINGERPRINT_HEX]

@@ -17,12 +17,13 @@ import pytest
 
 from server import service
 from server.config import Config
+from server.config.fingerprints import keys_in_use
 from server.domain.audit import Action, Entry
 from server.domain.catalog import Role
 from server.domain.catalog_file import parse
 from server.flows import operators
 from server.flows.catalog_apply import apply
-from server.flows.keys_in_use import keys_in_use, tell_keys
+from server.flows.keys_in_use import tell_keys
 from server.store import audit
 from server.store.pool import Database
 from tests.conftest import Serve, eventually

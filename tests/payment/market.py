@@ -257,6 +257,7 @@ def _settings(redis_url: str, database_url: str, folder: Path) -> Mapping[str, s
         "GATELINE_PUBLIC_URL": f"http://127.0.0.1:{port}",
         "GATELINE_DATA_DIR": str(folder / "data"),
         "GATELINE_HOLD_S": str(HOLD_S),
+        "GATELINE_BUYER_ORDERS_MAX": "100",  # 500 orders of 40 buyers, within two of these
         "GATELINE_QR_KEYS": f"1:{key()}",
         "GATELINE_JWT_KEYS": f"k1:{key()}",
         "GATELINE_LOG_LEVEL": "debug",

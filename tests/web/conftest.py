@@ -74,6 +74,7 @@ async def stage(servers: EmbeddedServers, template: str, wechat_keys: WeChatKeys
             "GATELINE_GATEWAY_URL": "http://127.0.0.1:9",
             "GATELINE_DEMO_LOGIN": "1",
             "GATELINE_GUEST_LOGIN": "1",
+            "GATELINE_BUYER_ORDERS_MAX": "0",  # ann orders for every test of a file
             "GATELINE_LOG_LEVEL": "error",
         }
     )

@@ -17,10 +17,10 @@ from server.config.reading import DEMO_MARK, Setting
 from server.config.settings import SERVER_SETTINGS, Ack
 from server.config.wechat import WECHAT_HOLD_S_MIN, WECHAT_SETTINGS, WeChatAccount, account
 
-__all__ = ["SETTINGS", "Ack", "Config", "ConfigError", "Setting", "WeChatAccount", "load"]
+__all__ = ["FILE", "SETTINGS", "Ack", "Config", "ConfigError", "Setting", "WeChatAccount", "load"]
 
 SETTINGS: Final = (*SERVER_SETTINGS, *WECHAT_SETTINGS)
-_FILE: Final = "file:"  # a value that stands in a file, as secrets are handed over by most platforms
+FILE: Final = "file:"  # a value that stands in a file, as secrets are handed over by most platforms
 
 
 class ConfigError(Exception):
@@ -140,6 +140,6 @@ def _read(
 
 def content(text: str) -> str:
     """What a setting says, in its own text or in the file that it names. Raises OSError, UnicodeDecodeError."""
-    if not text.startswith(_FILE):
+    if not text.startswith(FILE):
         return text
-    return Path(text.removeprefix(_FILE)).read_text(encoding="utf-8").strip()
+    return Path(text.removeprefix(FILE)).read_text(encoding="utf-8").strip()

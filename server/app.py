@@ -35,6 +35,7 @@ from server.hot.redeem import Redeemer
 from server.hot.scripts import ScriptRunner
 from server.hot.stock import Stock
 from server.hot.stream import Streams
+from server.hot.throttle import Throttle
 from server.hot.tickets import GateTickets
 from server.jobs.flusher import Flusher
 from server.jobs.loops import Jobs
@@ -77,6 +78,7 @@ class Parts:
     streams: Streams
     epochs: Epochs
     stock: Stock
+    throttle: Throttle
     gate: GateTickets
     redeemer: Redeemer
     directory: DirectoryFollower
@@ -123,15 +125,21 @@ async def open_parts(config: Config) -> AsyncIterator[Parts]:
         reports = Database(config.database_url, size_max=_REPORT_CONNECTIONS, call_s=POSTGRES_BULK_S_MAX)
         stack.push_async_callback(reports.close)
         sessions = await stack.enter_async_context(open_sessions())
-        runner = ScriptRunner(redis, config.ack)
+        runner = ScriptRunner(redis, config.ack, gates=Epochs(redis, config.shards).names)
         stack.push_async_callback(runner.aclose)
-        yield _assemble(config, redis, runner, database, bulk, reports, sessions)
+        counting = ScriptRunner(
+            redis, Ack.MEMORY
+        )  # attempts may be lost with Redis: no replica is waited for
+        stack.push_async_callback(counting.aclose)
+        throttle = Throttle(redis, counting, guests_a_minute_max=config.guests_a_minute_max)
+        yield _assemble(config, redis, runner, throttle, database, bulk, reports, sessions)
 
 
 def _assemble(
     config: Config,
     redis: Redis,
     runner: ScriptRunner,
+    throttle: Throttle,
     database: Database,
     bulk: Database,
     reports: Database,
@@ -141,12 +149,12 @@ def _assemble(
     keyring.tell()
     streams = Streams(redis)
     epochs = Epochs(redis, config.shards)
-    stock = Stock(redis, runner)
+    stock = Stock(redis, runner, buyer_orders_max=config.buyer_orders_max, window_s=config.hold_s)
     gate = GateTickets(redis, runner, config.shards)
     loader = TicketLoader(database, streams, gate, config.shards)
     bulk_loader = TicketLoader(bulk, streams, gate, config.shards)
     flusher = Flusher(bulk, streams)
-    paying = compose(config, keyring, database, stock, sessions)
+    paying = compose(config, keyring, database, stock, sessions, throttle)
     return Parts(
         config=config,
         keyring=keyring,
@@ -157,11 +165,12 @@ def _assemble(
         streams=streams,
         epochs=epochs,
         stock=stock,
+        throttle=throttle,
         gate=gate,
         redeemer=Redeemer(runner, config.shards),
         directory=DirectoryFollower(database),
         paying=paying,
-        jobs_paying=compose(config, keyring, bulk, stock, sessions),
+        jobs_paying=compose(config, keyring, bulk, stock, sessions, throttle),
         loader=loader,
         publisher=Publisher(bulk, stock, bulk_loader),
         flusher=flusher,
@@ -216,6 +225,7 @@ def build_app(parts: Parts, *, metrics_dir: Path | None = None, jobs: Jobs | Non
         parts.paying.lookup,
         parts.settlement,
         parts.provider,
+        parts.throttle,
         hold_s=config.hold_s,
     )
     app[appkeys.SETTLEMENT] = parts.settlement
@@ -224,7 +234,10 @@ def build_app(parts: Parts, *, metrics_dir: Path | None = None, jobs: Jobs | Non
     if parts.paying.wechat is not None:
         app[appkeys.WECHAT_DOOR] = parts.paying.wechat.door
         app[appkeys.WECHAT_NEWS] = parts.paying.wechat.news
-    app[appkeys.WALLET] = Wallet(parts.database, parts.gate, keyring.qr, qr_ttl_s=config.qr_ttl_s)
+    app[appkeys.WALLET] = Wallet(
+        parts.database, parts.gate, keyring.qr, parts.throttle, qr_ttl_s=config.qr_ttl_s
+    )
+    app[appkeys.THROTTLE] = parts.throttle
     admission = Admission(
         parts.directory,
         parts.redeemer,
@@ -235,7 +248,7 @@ def build_app(parts: Parts, *, metrics_dir: Path | None = None, jobs: Jobs | Non
     )
     app[appkeys.ADMISSION] = admission
     app[appkeys.UPLOADS] = Uploads(admission)
-    app[appkeys.STAFF_DOOR] = StaffDoor(parts.database)
+    app[appkeys.STAFF_DOOR] = StaffDoor(parts.database, parts.throttle)
     app[appkeys.BACKLOG] = backlog
     app[appkeys.DATABASE] = parts.database
     app[appkeys.REPORTS_DATABASE] = parts.reports_database
@@ -261,7 +274,7 @@ def build_app(parts: Parts, *, metrics_dir: Path | None = None, jobs: Jobs | Non
 def _add_routes(app: web.Application, routes: Sequence[Route]) -> None:
     for route in routes:
         app.router.add_route(route.method, route.path, endpoint(route), expect_handler=expect)
-    app.router.add_get("/static/{file:.+}", pages.static_file)
+    app.router.add_get("/static/{file:.+}", pages.static_file, expect_handler=expect)
     app[appkeys.OPENAPI] = msgspec.json.encode(describe(app, routes, version=VERSION))
 
 

@@ -17,6 +17,7 @@ from server.flows.wechat_news import WeChatNews
 from server.flows.wechat_pay import WeChatPay
 from server.hosted.gateway import HostedGateway
 from server.hot.stock import Stock
+from server.hot.throttle import Throttle
 from server.keyring import Keyring
 from server.limits import GATEWAY_CALL_S_MAX, LOGIN_CONNECTIONS_MAX
 from server.store.pool import Database
@@ -65,7 +66,14 @@ async def open_sessions() -> AsyncIterator[Sessions]:
         yield Sessions(gateways, logins)
 
 
-def compose(config: Config, keyring: Keyring, database: Database, stock: Stock, sessions: Sessions) -> Paying:
+def compose(
+    config: Config,
+    keyring: Keyring,
+    database: Database,
+    stock: Stock,
+    sessions: Sessions,
+    throttle: Throttle,
+) -> Paying:
     """Everything that takes payments, on this pool."""
     lookup = OrderLookup(database, stock)
     settlement = Settlement(lookup)
@@ -76,7 +84,7 @@ def compose(config: Config, keyring: Keyring, database: Database, stock: Stock, 
         )
     wechat = None
     if keyring.merchant is not None:
-        wechat = _wechat(keyring.merchant, sessions, database, lookup, settlement)
+        wechat = _wechat(keyring.merchant, sessions, database, lookup, settlement, throttle)
     return Paying(lookup, settlement, Payments(hosted, None if wechat is None else wechat.pay), wechat)
 
 
@@ -86,6 +94,7 @@ def _wechat(
     database: Database,
     lookup: OrderLookup,
     settlement: Settlement,
+    throttle: Throttle,
 ) -> WeChatParts:
     account = keys.account
     client = WeChatClient(sessions.gateways, account.api_urls, keys.signer, keys.verifier, account.mchid)
@@ -97,4 +106,4 @@ def _wechat(
         (account.appid, account.secret),
     )
     pay = WeChatPay(database, lookup, client, keys.signer, news, account)
-    return WeChatParts(pay, news, WeChatDoor(database, login))
+    return WeChatParts(pay, news, WeChatDoor(database, login, throttle))

@@ -34,12 +34,22 @@ REQUEST_SECONDS: Final = Histogram(
     ["route"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
+CONNECTIONS_CUT: Final = Counter(
+    "gateline_connections_cut",
+    "Connections of clients that were ended: half a head (HALF_HEAD), an answer not taken (DEAF), no room (NO_ROOM).",
+    ["reason"],
+)
 SCANS: Final = Counter("gateline_scans", "Verdicts told to gates, replays included.", ["verdict"])
 GATE_SOCKETS: Final = Gauge("gateline_gate_sockets", "Open sockets of gates.", multiprocess_mode="livesum")
 SCAN_BATCH: Final = Histogram(
     "gateline_scan_batch", "Scans of one script call.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
 )
 ORDERS: Final = Counter("gateline_orders", "Requests for an order by outcome.", ["outcome"])
+LIMITED: Final = Counter(
+    "gateline_limited",
+    "What came too often (held), or was let through uncounted since Redis was away (uncounted).",
+    ["limit", "outcome"],
+)
 SETTLEMENTS: Final = Counter(
     "gateline_settlements", "Payment news by gateway and outcome.", ["gateway", "outcome"]
 )

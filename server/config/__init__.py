@@ -32,6 +32,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     redis_url: str | None
     database_url: str | None
+    owner_database_url: str | None
     host: str
     port: int
     public_url: str
@@ -40,6 +41,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     shards: int
     ack: Ack
     hold_s: int
+    buyer_orders_max: int
     qr_ttl_s: int
     offline_window_s: int
     buyer_token_s: int
@@ -50,6 +52,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     gateway_url: str
     demo_login: bool
     guest_login: bool
+    guests_a_minute_max: int
     stream_entries_max: int
     redis_memory_mb_max: int
     postgres_pool: int
@@ -85,6 +88,8 @@ def load(environment: Mapping[str, str], *, serving: bool = True, demo: bool = F
             for env, keys in _secrets(server)
             if any(key.startswith(DEMO_MARK) for key in keys)
         ]
+    if server.get("owner_database_url") and not server.get("database_url", True):
+        faults.append("GATELINE_OWNER_DATABASE_URL needs DATABASE_URL beside it: as whom the server works.")
     if faults:
         raise ConfigError("\n".join(faults))
     if not server["public_url"]:

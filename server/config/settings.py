@@ -46,7 +46,15 @@ SERVER_SETTINGS: tuple[Setting, ...] = (
         "",
         postgres_url,
         "postgresql:// address, or empty",
-        "PostgreSQL >= 15; empty: the embedded one",
+        "PostgreSQL >= 15, as the server's role; empty: the embedded one",
+    ),
+    Setting(
+        "GATELINE_OWNER_DATABASE_URL",
+        "owner_database_url",
+        "",
+        postgres_url,
+        "postgresql:// address, or empty",
+        "the same database as its owner, for `migrate`, `backup` and `restore`; empty: DATABASE_URL is the owner's",
     ),
     Setting("GATELINE_HOST", "host", "127.0.0.1", host, "a host name or address", "where to listen"),
     Setting(
@@ -99,6 +107,14 @@ SERVER_SETTINGS: tuple[Setting, ...] = (
         integer(1, 86_400),
         "1 to 86400 seconds",
         "how long an unpaid order holds its units",
+    ),
+    Setting(
+        "GATELINE_BUYER_ORDERS_MAX",
+        "buyer_orders_max",
+        "10",
+        integer(0, 100),  # their times are read and written as one string with each order
+        "0 to 100 orders; 0: no bound",
+        "new orders of one buyer in any GATELINE_HOLD_S, so also the units that one buyer keeps from others",
     ),
     Setting(
         "GATELINE_QR_TTL_S",
@@ -182,6 +198,14 @@ SERVER_SETTINGS: tuple[Setting, ...] = (
         flag,
         "0 or 1",
         "1: POST /auth/guest/login makes a new buyer of whoever asks; their tickets live on their device, for 400 days",
+    ),
+    Setting(
+        "GATELINE_GUESTS_A_MINUTE_MAX",
+        "guests_a_minute_max",
+        "120",
+        integer(0, 100_000),
+        "0 to 100000 guests a minute; 0: no bound",
+        "new guests from one address, and as many at once: a venue's wifi, or a mobile network, is one address",
     ),
     Setting(
         "GATELINE_STREAM_ENTRIES_MAX",

@@ -20,6 +20,7 @@ from server.flows.wallet import Wallet
 from server.flows.wechat_news import WeChatNews
 from server.hosted.signing import Secrets
 from server.hot.backlog import Backlog
+from server.hot.throttle import Throttle
 from server.store.pool import Database
 from server.web.auth import Tokens
 from server.web.tally import Tally
@@ -36,6 +37,7 @@ WALLET: Final = web.AppKey("wallet", Wallet)
 ADMISSION: Final = web.AppKey("admission", Admission)
 UPLOADS: Final = web.AppKey("uploads", Uploads)
 STAFF_DOOR: Final = web.AppKey("staff_door", StaffDoor)
+THROTTLE: Final = web.AppKey("throttle", Throttle)
 BACKLOG: Final = web.AppKey("backlog", Backlog)
 DATABASE: Final = web.AppKey("database", Database)
 REPORTS_DATABASE: Final = web.AppKey("reports_database", Database)

@@ -28,8 +28,9 @@ from server.domain.redemption import Decision
 from server.limits import TOKEN_CACHE_MAX
 from server.web import appkeys
 from server.web.auth import Audience, staff
+from server.web.deadline import patience_s
 from server.web.errors import EVERY_ANSWER, RETRY_AFTER_S, error_body, new_id, request_id_of
-from server.web.patience import patience_s
+from server.web.line import Line, refused_unread
 from server.web.scanning import PATH, ScanRequest, read_scan, scan_answer
 
 _JSON: Final = "application/json"
@@ -64,6 +65,7 @@ class Lane:
     """What the express connections of one application share."""
 
     def __init__(self, app: web.Application) -> None:
+        self.line = Line()
         self._tokens = app[appkeys.TOKENS]
         self._directory = app[appkeys.DIRECTORY]
         self.admission = app[appkeys.ADMISSION]
@@ -142,6 +144,15 @@ class Lane:
         told = Refusal(refusal.code, refusal.message, **{**refusal.detail, "scan_id": scan.scan_id})
         return self._whole(scan, told.code.status, error_body(told, scan.request_id), last=last)
 
+    def refused_unread(self, data: bytes) -> bytes | None:
+        """The whole answer to a scan for which there is no time; None for what has to be parsed."""
+        request_id = new_id()
+        body = refused_unread(data, request_id)
+        if body is None:
+            return None
+        self._tally.request(503, 0.0)
+        return self._answer(503, request_id, body, last=False)
+
     def _whole(self, scan: PlainScan, status: int, body: bytes, *, last: bool) -> bytes:
         seconds = time.perf_counter() - scan.started
         self._tally.request(status, seconds)
@@ -155,11 +166,14 @@ class Lane:
                 ms=round(seconds * 1000, 2),
                 request_id=scan.request_id,
             )
+        return self._answer(status, scan.request_id, body, last=last)
+
+    def _answer(self, status: int, request_id: str, body: bytes, *, last: bool) -> bytes:
         again = f"Retry-After: {RETRY_AFTER_S}\r\n" if status == 503 else ""
         end = "Connection: close\r\n" if last else ""
         head = (
             f"HTTP/1.1 {status} {_PHRASES[status]}\r\nContent-Type: {_JSON}\r\n{again}"
-            f"X-Request-Id: {scan.request_id}\r\n{_FIXED}Content-Length: {len(body)}\r\n"
+            f"X-Request-Id: {request_id}\r\n{_FIXED}Content-Length: {len(body)}\r\n"
             f"Date: {self._now()}\r\n{end}\r\n"
         )
         return head.encode("ascii") + body

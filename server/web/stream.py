@@ -30,8 +30,8 @@ from server.telemetry import GATE_SOCKETS
 from server.web import appkeys
 from server.web.auth import authorization, staff
 from server.web.body import decode_by
+from server.web.deadline import patience_s
 from server.web.errors import error_body, mark, new_id
-from server.web.patience import patience_s
 from server.web.scanning import ScanId, ScanRequest, presented, read_scan, scan_answer
 
 PATH: Final = "/venue/stream"

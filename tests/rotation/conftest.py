@@ -17,7 +17,7 @@ class KeyFiles:
     """The rings of QR, JWT and webhook keys, each in a file that is replaced whole, as platforms mount secrets."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self.secrets: dict[tuple[str, int], str] = {}
         self.write(1)
 
@@ -25,7 +25,7 @@ class KeyFiles:
     def settings(self) -> dict[str, str]:
         """The settings that name the files."""
         names = ("QR_KEYS", "JWT_KEYS", "GATEWAY_SECRETS")
-        return {f"GATELINE_{name}": f"file:{self._folder / name}" for name in names}
+        return {f"GATELINE_{name}": f"file:{self.folder / name}" for name in names}
 
     def write(self, *order: int) -> None:
         """Rings of these keys, in this order."""
@@ -35,9 +35,9 @@ class KeyFiles:
 
     def put(self, name: str, text: str) -> None:
         """Another content of one file, in one step."""
-        half = self._folder / f"{name}.half"
+        half = self.folder / f"{name}.half"
         half.write_text(text + "\n")
-        half.replace(self._folder / name)
+        half.replace(self.folder / name)
 
     def secret(self, name: str, number: int) -> str:
         """One key, in base64."""

@@ -48,12 +48,14 @@ async def test_the_parent_hands_it_on_to_workers_and_jobs_and_all_of_them_take_t
     spawn: Spawn, key_files: KeyFiles, config: Config, environment: dict[str, str]
 ) -> None:
     async with two_workers(spawn, config) as (parent, road):
-        pids = {*serving_children(parent)}
         key_files.write(1, 2)
         told = await hung_up(parent, "keys_reloaded", PROCESSES)
         accepted = await counted(road, 'gateline_keys{key="k2 (')
         key_files.write(2, 1)
-        await hung_up(parent, "keys_reloaded", PROCESSES)
+        os.kill(_a_worker(parent), signal.SIGKILL)  # one that dies meanwhile comes back with them
+        await hung_up(parent, "keys_reloaded", PROCESSES - 1)
+        await parent.until("worker_started_again")
+        pids = {*serving_children(parent)}
         signing = await counted(
             road, f'gateline_keys{{key="{_label(told, "jwt", 1)}",purpose="jwt",use="signs"'
         )
@@ -67,7 +69,7 @@ async def test_the_parent_hands_it_on_to_workers_and_jobs_and_all_of_them_take_t
         for answer in logins.values():
             assert _kid(answer.json["token"]) == "k2"
 
-        before = {name: (key_files._folder / name).read_text() for name in ("QR_KEYS", "JWT_KEYS")}
+        before = {name: (key_files.folder / name).read_text() for name in ("QR_KEYS", "JWT_KEYS")}
         key_files.write(3)  # all at once, and one of them is not legal
         key_files.put(
             "QR_KEYS", f"3:{key_files.secret('QR_KEYS', 3)},4:{key_files.secret('QR_KEYS', 1)[:-5]}"
@@ -93,42 +95,20 @@ async def test_the_parent_hands_it_on_to_workers_and_jobs_and_all_of_them_take_t
         assert len(said) > 2_000 and leaks(said, key_files.secrets) == []
 
 
-async def test_a_worker_that_dies_comes_back_with_the_keys_that_the_others_have(
-    spawn: Spawn, key_files: KeyFiles, config: Config
+async def test_with_nothing_new_it_changes_nothing_and_other_settings_wait_for_a_restart(
+    spawn: Spawn, key_files: KeyFiles
 ) -> None:
-    async with two_workers(spawn, config) as (parent, road):
-        key_files.write(2, 1)
-        victim = next(pid for pid, words in serving_children(parent).items() if words[0] == "serve")
-        os.kill(victim, signal.SIGKILL)
-        await hung_up(parent, "keys_reloaded", PROCESSES - 1)
-        await parent.until("worker_started_again")
-        logins = await by_every_worker(road, method="POST", path="/auth/demo/login", json={"buyer": "ann"})
-        assert {_kid(answer.json["token"]) for answer in logins.values()} == {"k2"}
-        assert await parent.stop() == 0
-
-
-async def test_with_nothing_in_files_it_changes_nothing_and_ends_nobody(
-    spawn: Spawn, environment: dict[str, str]
-) -> None:
-    process = await spawn("serve", "--with-jobs")
-    await process.until("serving")
+    key_files.put("HOLD_S", "900")
+    process = await spawn("work", GATELINE_HOLD_S=f"file:{key_files.folder / 'HOLD_S'}")
+    await process.until("working")
     for _ in range(3):
         (told,) = await hung_up(process, "keys_reloaded", 1)
         assert told["rotated"] == []
-    assert await process.stop() == 0
-    assert process.errors() == []
-
-
-async def test_other_settings_that_are_new_are_named_and_wait_for_a_restart(
-    spawn: Spawn, key_files: KeyFiles, environment: dict[str, str]
-) -> None:
-    key_files.put("HOLD_S", "900")
-    process = await spawn("work", GATELINE_HOLD_S=f"file:{key_files._folder / 'HOLD_S'}")
-    await process.until("working")
     key_files.put("HOLD_S", "800")
     (told,) = await hung_up(process, "restart_needed", 1)
     assert told["settings"] == ["GATELINE_HOLD_S"]
     assert await process.stop() == 0
+    assert process.errors() == []
 
 
 async def test_one_that_comes_while_a_process_starts_is_not_lost_and_kills_nothing(
@@ -193,6 +173,10 @@ fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 from server.cli import main
 sys.exit(main())
 """
+
+
+def _a_worker(parent: Process) -> int:
+    return next(pid for pid, words in serving_children(parent).items() if words[0] == "serve")
 
 
 def _kid(token: str) -> str:

@@ -6,8 +6,10 @@ import asyncio
 import base64
 import json
 import signal
+from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import jwt
 import pytest
 from aiohttp import ClientSession, TCPConnector, WSMsgType
@@ -45,11 +47,16 @@ def _reloads(process: Process) -> int:
 
 @pytest.mark.timeout(240)
 async def test_three_steps_rotate_every_key_and_no_request_is_refused(
-    spawn: Spawn, key_files: KeyFiles, config: Config, environment: dict[str, str], audit: Audit
+    spawn: Spawn,
+    key_files: KeyFiles,
+    config: Config,
+    environment: dict[str, str],
+    audit: Audit,
+    pg: asyncpg.Connection[Any],
 ) -> None:
     environment["GATELINE_PORT"] = str(unused_port())
-    servers = [await spawn("serve", "--reuse-port", log_level="debug") for _ in range(2)]
-    jobs = await spawn("work", log_level="debug")
+    servers = [await spawn("serve", "--reuse-port", log_level="info") for _ in range(2)]
+    jobs = await spawn("work", log_level="info")
     addresses = {(await server.until("serving"))["address"] for server in servers}
     async with road_to(addresses.pop(), config) as road:
         connector = TCPConnector(force_close=True, limit=0)  # each request may reach either of them
@@ -69,14 +76,14 @@ async def test_three_steps_rotate_every_key_and_no_request_is_refused(
                 await installation.step(1, 2)  # everyone can read the new one
                 crowd.secret = base64.b64decode(new)  # the gateway goes over when it likes
                 await installation.step(2, 1)  # it signs
-                assert {_kid(bearer) for bearer in await _fresh_bearers(crowd)} == {"k2"}
                 idle = await session.ws_connect("/venue/stream", headers={"Authorization": old_bearer})
                 await crowd.until_all_logged_in_again()  # the longest life of a token
+                assert {_kid(bearer) for bearer in crowd.bearers.values()} == {"k2"}
                 await installation.step(2)  # the old one leaves
 
             assert crowd.refused == []
             assert len(crowd.by_process) == 2 and min(crowd.by_process.values()) > 50
-            assert min(crowd.done.values()) >= 20, crowd.done
+            assert min(crowd.done.values()) >= 10, crowd.done
             end = await idle.receive(5)
             assert (end.type, end.data, end.extra) == (WSMsgType.CLOSE, 4401, "TOKEN_INVALID")
             await _nothing_old_is_accepted(road, old_bearer, crowd.bearers["gate-1"], old_qr)
@@ -88,6 +95,7 @@ async def test_three_steps_rotate_every_key_and_no_request_is_refused(
             assert (
                 await road.notify(made.json["order_id"], 1000, secret=base64.b64decode(old))
             ).status == 401
+            await _told_to_the_trail(pg)
         await audit(road)
     for process in (*servers, jobs):
         assert await process.stop() == 0
@@ -96,12 +104,20 @@ async def test_three_steps_rotate_every_key_and_no_request_is_refused(
         assert leaks(said, key_files.secrets) == [] and len(said) > 1_000
 
 
-async def _fresh_bearers(crowd: Crowd) -> list[str]:
-    before = crowd.logins.copy()
-    async with asyncio.timeout(30):
-        while any(crowd.logins[who] < before[who] + 2 for who in before):
-            await asyncio.sleep(0.02)
-    return list(crowd.bearers.values())
+async def _told_to_the_trail(pg: asyncpg.Connection[Any]) -> None:
+    """That the old keys left, and which ones are there now."""
+
+    async def told() -> bool:
+        newest = await pg.fetchrow(
+            "SELECT actor, details ->> 'jwt' AS jwt FROM audit_trail WHERE action = 'KEYS_CHANGED'"
+            " ORDER BY id DESC LIMIT 1"
+        )
+        keys = json.loads(newest["jwt"]) if newest else {"new": []}
+        return [key.partition(" ")[0] for key in keys["new"]] == ["k2"] and newest["actor"].startswith(
+            "gateline serve"
+        )
+
+    await eventually(told, seconds=10)
 
 
 async def _a_qr(road: Road, crowd: Crowd) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from server.config import Config, ConfigError, load
+from server.config.rings import PURPOSES, Step
 from server.limits import AUDIT_ENTRIES_MAX, WORKERS_MAX
 
 _SERVING: Final = frozenset(
@@ -82,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     check.set_defaults(command="check")
 
-    commands.add_parser("keys", help="print fresh secrets for the environment").set_defaults(command="keys")
+    _keys_parser(commands)
     _record_parser(commands)
     _catalog_parser(commands)
     _operator_parser(commands)
@@ -167,6 +168,20 @@ def _operator_parser(commands: Any) -> None:
     password.add_argument("username")
     for verb in (add, disable, password):
         verb.set_defaults(command="operator", verb=verb.prog.rpartition(" ")[2])
+
+
+def _keys_parser(commands: Any) -> None:
+    keys = commands.add_parser("keys", help="print fresh secrets for the environment, or rotate those it has")
+    keys.add_argument(
+        "--rotate",
+        choices=[step.value for step in Step],
+        help="the present rings with a fresh key behind (add), with the last one first (turn), or alone (drop)",
+    )
+    keys.add_argument(
+        "--only", action="append", choices=list(PURPOSES), help="of these alone; may be given several times"
+    )
+    keys.add_argument("--write", action="store_true", help="into the files that the settings name")
+    keys.set_defaults(command="keys")
 
 
 def _dev_parser(commands: Any) -> None:

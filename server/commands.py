@@ -19,7 +19,7 @@ import uvloop
 
 from server import workers
 from server.app import Parts, open_parts
-from server.config import Config
+from server.config import Config, rings
 from server.demo import run_demo
 from server.dev.databases import databases
 from server.dev.embedded import EmbeddedServerError
@@ -69,6 +69,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         OperatorError,
         EmbeddedServerError,
         AckError,
+        rings.RingError,
         BackupError,
         MigrationError,
         WorkersError,
@@ -298,9 +299,24 @@ def _keys(arguments: argparse.Namespace, config: Config) -> int:
     def key() -> str:
         return base64.b64encode(secrets.token_bytes(32)).decode()
 
+    if arguments.rotate:
+        return _rotate(arguments, config)
     print(f"GATELINE_QR_KEYS=1:{key()}")
     print(f"GATELINE_JWT_KEYS=k1:{key()}")
     print(f"GATELINE_GATEWAY_SECRETS={key()}")
+    return 0
+
+
+def _rotate(arguments: argparse.Namespace, config: Config) -> int:
+    purposes = arguments.only or [
+        each for each in rings.PURPOSES if each != "webhook" or config.gateway_secrets
+    ]
+    texts = rings.moved(config, rings.Step(arguments.rotate), purposes, lambda: secrets.token_bytes(32))
+    if arguments.write:
+        for file in rings.write(os.environ, texts):
+            print(f"{file}: written; SIGHUP tells the processes that read it")
+    else:
+        print("\n".join(f"{name}={text}" for name, text in texts.items()))
     return 0
 
 

@@ -23,6 +23,7 @@ import uvloop
 
 from server.app import Parts, open_parts
 from server.config import Config, WeChatAccount, load
+from server.config.reading import DEMO_MARK, SECRET_BYTES_MIN
 from server.dev.databases import databases
 from server.dev.embedded import EmbeddedServerError
 from server.dev.gateway import Gateway
@@ -43,6 +44,7 @@ from server.telemetry import configure_logging
 
 CATALOG: Final = Path(__file__).parent / "dev" / "demo_catalog.toml"
 ACCOUNTS: Final = ("gate-1", "analyst-1")
+_MARK: Final = base64.b64encode(DEMO_MARK).decode()
 _READY_S_MAX: Final = 60.0
 _RECORD_S_MAX: Final = 15.0
 _NOTIFY_TIME_SCALE: Final = 0.01  # WeChat tells again after 15 s; here after 0.15 s
@@ -53,23 +55,27 @@ def run_demo(environment: Mapping[str, str], *, once: bool) -> int:
     data_dir = Path(environment.get("GATELINE_DATA_DIR", ".gateline"))
     kept = _secrets(data_dir)
     wechat = WeChatKeys.open(data_dir / "wechat")
-    nowhere = "http://127.0.0.1:1"  # replaced when the simulators have their ports
-    given = {
-        "GATELINE_LOG_LEVEL": "error",
-        **kept["environment"],
-        "GATELINE_GATEWAY_URL": nowhere,
-        "GATELINE_DEMO_LOGIN": "1",
-        # A demo never goes to a real merchant's account.
-        **{name: value for name, value in environment.items() if not name.startswith("GATELINE_WECHAT_")},
-        **wechat.environment(nowhere),
-    }
-    config = load(given)
+    given = _settings(environment, kept["environment"], wechat)
+    config = load(given, demo=True)
     configure_logging(config.log_level)
     print("Gateline demo: starting Valkey and PostgreSQL…", flush=True)
     if config.port == 0:  # the gateway has to know our address before we listen
-        config = load({**given, "GATELINE_PORT": str(_free_port(config.host))})
+        config = load({**given, "GATELINE_PORT": str(_free_port(config.host))}, demo=True)
     with databases(config) as named, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_demo(named, wechat, kept["passwords"], once=once))
+
+
+def _settings(environment: Mapping[str, str], keys: Mapping[str, str], wechat: WeChatKeys) -> dict[str, str]:
+    nowhere = "http://127.0.0.1:1"  # replaced when the simulators have their ports
+    return {
+        "GATELINE_LOG_LEVEL": "error",
+        "GATELINE_DEMO_LOGIN": "1",
+        # A demo never goes to a real merchant's account, and never signs what a real server accepts.
+        **{name: value for name, value in environment.items() if not name.startswith("GATELINE_WECHAT_")},
+        **keys,
+        "GATELINE_GATEWAY_URL": nowhere,
+        **wechat.environment(nowhere),
+    }
 
 
 def _free_port(host: str) -> int:
@@ -79,32 +85,39 @@ def _free_port(host: str) -> int:
 
 
 def _secrets(data_dir: Path) -> dict[str, dict[str, str]]:
-    """What the demo keeps from run to run, readable by its user alone."""
-
-    def key() -> str:
-        return base64.b64encode(secrets.token_bytes(32)).decode()
-
+    """What the demo keeps from run to run, readable by its user alone. Its keys are marked: no server takes them."""
     data_dir.mkdir(parents=True, exist_ok=True)
     file = data_dir / "demo.json"
-    if not file.exists():
-        fresh = {
-            "environment": {
-                "GATELINE_QR_KEYS": f"1:{key()}",
-                "GATELINE_JWT_KEYS": f"demo:{key()}",
-                "GATELINE_GATEWAY_SECRETS": key(),
-            },
-            "passwords": {account: secrets.token_urlsafe(9) for account in ACCOUNTS},
-        }
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(fresh, stream)
     try:
         kept: dict[str, dict[str, str]] = json.loads(file.read_text(encoding="utf-8"))
-        return {part: dict(kept[part]) for part in ("environment", "passwords")}
+        environment, passwords = (dict(kept[part]) for part in ("environment", "passwords"))
+        if all(_MARK in value for value in environment.values()):
+            return {"environment": environment, "passwords": passwords}
+    except FileNotFoundError:
+        passwords = {account: secrets.token_urlsafe(9) for account in ACCOUNTS}
     except (ValueError, LookupError, TypeError) as fault:
         raise EmbeddedServerError(
             f"{file} cannot be read: delete it, and the demo makes a new one"
         ) from fault
+    fresh = {"environment": _marked_keys(), "passwords": passwords}
+    half = file.with_suffix(".half")
+    half.unlink(missing_ok=True)
+    descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        json.dump(fresh, stream)
+    half.replace(file)
+    return fresh
+
+
+def _marked_keys() -> dict[str, str]:
+    def key() -> str:
+        return base64.b64encode(DEMO_MARK + secrets.token_bytes(SECRET_BYTES_MIN - len(DEMO_MARK))).decode()
+
+    return {
+        "GATELINE_QR_KEYS": f"1:{key()}",
+        "GATELINE_JWT_KEYS": f"demo:{key()}",
+        "GATELINE_GATEWAY_SECRETS": key(),
+    }
 
 
 class _Simulators(NamedTuple):

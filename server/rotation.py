@@ -28,13 +28,20 @@ _log: Final = structlog.get_logger(__name__)
 def hangup_signal(stopped: asyncio.Event) -> asyncio.Event:
     """Set when this process is told to read its keys again, by SIGHUP.
 
-    It is also the signal of a terminal that was closed; then `stopped` is set, as a person at that terminal expects.
+    It is also the signal of a terminal that was closed; then `stopped` is set, as a person at that terminal expects,
+    and what is still said to that terminal goes nowhere.
     """
     hung_up = asyncio.Event()
-    had_terminal = _has_terminal()
+    shown = [output for output in (1, 2) if os.isatty(output)] if _has_terminal() else None
 
     def heard() -> None:
-        (stopped if had_terminal and not _has_terminal() else hung_up).set()
+        if shown is None or _has_terminal():
+            hung_up.set()
+            return
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for output in shown:
+            os.dup2(nowhere, output)
+        stopped.set()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, heard)
     return hung_up

@@ -36,11 +36,13 @@ class Process:
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
-    async def start(cls, words: tuple[str, ...], environment: Mapping[str, str]) -> Process:
+    async def start(
+        cls, words: tuple[str, ...], environment: Mapping[str, str], *, log_level: str = "warning"
+    ) -> Process:
         """`python WORDS` at the top of the repository, with these settings and no others of ours."""
         foreign = ("GATELINE_", "REDIS_URL", "DATABASE_URL", "PROMETHEUS_")
         clean = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-        settings = {**environment, "GATELINE_LOG_LEVEL": "warning"}
+        settings = {**environment, "GATELINE_LOG_LEVEL": log_level}
         process = await asyncio.create_subprocess_exec(
             sys.executable, *words, cwd=ROOT, env=clean | settings, stderr=asyncio.subprocess.PIPE
         )

@@ -29,7 +29,7 @@ PUBLIC = {"GATELINE_PUBLIC_URL": "https://tickets.example"}
 
 @pytest.fixture(scope="module")
 def keys() -> WeChatKeys:
-    return WeChatKeys.fresh()
+    return WeChatKeys.fresh(certified_by="Tenpay.com Root CA")
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,17 @@ def test_a_merchant_is_read_whole(keys: WeChatKeys, merchant: dict[str, str]) ->
         "merchant": keys.mch_cert.not_valid_after_utc,
         "platform": keys.platform_cert.not_valid_after_utc,
     }
+
+
+def test_the_keys_of_the_simulator_are_good_on_this_machine_alone(wechat_keys: WeChatKeys) -> None:
+    told = faults({**KEYS, **PUBLIC, **wechat_keys.environment("https://wechat.example")})
+    assert told == [f"{PRE}MCH_CERT or _PLATFORM_CERTS is the simulator's, which is on this machine alone."]
+    for here in ("http://127.0.0.1:9", "https://localhost", "http://[::1]:80"):
+        assert load({**KEYS, **PUBLIC, **wechat_keys.environment(here)}).wechat is not None
+    both = wechat_keys.environment("http://127.0.0.1:9") | {
+        PRE + "API_URLS": "http://127.0.0.1:9,https://api.mch.weixin.qq.com"
+    }
+    assert len(faults({**KEYS, **PUBLIC, **both})) == 1
 
 
 def test_without_a_merchant_number_there_is_no_merchant_and_no_setting_of_one() -> None:
@@ -124,7 +135,9 @@ def test_a_merchant_without_apps_or_without_a_way_to_verify_is_told_so(merchant:
 
 
 def test_a_key_that_is_not_the_certificates_is_refused(merchant: dict[str, str]) -> None:
-    other = WeChatKeys.fresh().environment("https://wechat.example")[PRE + "MCH_KEY"]
+    other = WeChatKeys.fresh(certified_by="Tenpay.com Root CA").environment("https://wechat.example")[
+        PRE + "MCH_KEY"
+    ]
     assert faults({**merchant, PRE + "MCH_KEY": other}) == [f"{PRE}MCH_KEY is not the key of {PRE}MCH_CERT."]
 
 
@@ -258,7 +271,7 @@ def test_keys_of_other_kinds_and_keys_behind_a_password_are_refused(
 
 
 def test_several_platform_certificates_verify_side_by_side(merchant: dict[str, str]) -> None:
-    other = WeChatKeys.fresh()
+    other = WeChatKeys.fresh(certified_by="Tenpay.com Root CA")
     both = merchant[PRE + "PLATFORM_CERTS"] + other.environment("https://w.example")[PRE + "PLATFORM_CERTS"]
     account = load({**merchant, PRE + "PLATFORM_CERTS": both}).wechat
 

@@ -13,14 +13,14 @@ from typing import Any, Final
 
 import msgspec
 
-from server.config.reading import Setting
+from server.config.reading import DEMO_MARK, Setting
 from server.config.settings import SERVER_SETTINGS, Ack
 from server.config.wechat import WECHAT_HOLD_S_MIN, WECHAT_SETTINGS, WeChatAccount, account
 
-__all__ = ["SETTINGS", "Ack", "Config", "ConfigError", "Setting", "WeChatAccount", "load"]
+__all__ = ["FILE", "SETTINGS", "Ack", "Config", "ConfigError", "Setting", "WeChatAccount", "load"]
 
 SETTINGS: Final = (*SERVER_SETTINGS, *WECHAT_SETTINGS)
-_FILE: Final = "file:"  # a value that stands in a file, as secrets are handed over by most platforms
+FILE: Final = "file:"  # a value that stands in a file, as secrets are handed over by most platforms
 
 
 class ConfigError(Exception):
@@ -64,11 +64,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return "Config(...)"
 
 
-def load(environment: Mapping[str, str], *, serving: bool = True) -> Config:
+def load(environment: Mapping[str, str], *, serving: bool = True, demo: bool = False) -> Config:
     """Read and validate the whole environment. A value `file:PATH` is what stands in that file.
 
     `serving` False: for a command that neither issues nor verifies anything, so that secrets may be missing (they are
-    then empty).
+    then empty). `demo`: the demo itself, whose keys are refused everywhere else.
 
     Raises ConfigError naming every faulty or missing setting, with its legal range; never with its value, which may be
     a secret. A name that begins with GATELINE_ and is not known is a fault: it is most likely misspelt.
@@ -82,6 +82,12 @@ def load(environment: Mapping[str, str], *, serving: bool = True) -> Config:
         for name in sorted(environment)
         if name.startswith("GATELINE_") and name not in known
     ]
+    if not demo:
+        faults += [
+            f"{env} holds a key of the demo, which is for `gateline demo` alone; `gateline keys` makes others."
+            for env, keys in _secrets(server)
+            if any(key.startswith(DEMO_MARK) for key in keys)
+        ]
     if server.get("owner_database_url") and not server.get("database_url", True):
         faults.append("GATELINE_OWNER_DATABASE_URL needs DATABASE_URL beside it: as whom the server works.")
     if faults:
@@ -103,6 +109,15 @@ def load(environment: Mapping[str, str], *, serving: bool = True) -> Config:
     if faults and serving:
         raise ConfigError("\n".join(faults))
     return Config(**server, wechat=merchant)
+
+
+def _secrets(server: Mapping[str, Any]) -> list[tuple[str, list[bytes]]]:
+    """The keys of the settings that could be read."""
+    return [
+        ("GATELINE_QR_KEYS", [key for _, key in server.get("qr_keys", ())]),
+        ("GATELINE_JWT_KEYS", [key for _, key in server.get("jwt_keys", ())]),
+        ("GATELINE_GATEWAY_SECRETS", list(server.get("gateway_secrets", ()))),
+    ]
 
 
 def _read(
@@ -130,6 +145,6 @@ def _read(
 
 def content(text: str) -> str:
     """What a setting says, in its own text or in the file that it names. Raises OSError, UnicodeDecodeError."""
-    if not text.startswith(_FILE):
+    if not text.startswith(FILE):
         return text
-    return Path(text.removeprefix(_FILE)).read_text(encoding="utf-8").strip()
+    return Path(text.removeprefix(FILE)).read_text(encoding="utf-8").strip()

@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 SECRET_BYTES_MIN = 32  # 256 bits: as strong as HMAC-SHA256 and AES-256 themselves
+# How every key of the demo begins, so that it is known wherever it is taken: "DEMOKEYS" to the eye, in base64. What is
+# left of it is random, 208 bits. A key that is not the demo's begins so once in 2**48.
+DEMO_MARK = base64.b64decode("DEMOKEYS")
 
 
 class Setting(NamedTuple):

@@ -15,9 +15,11 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from cryptography.x509.oid import NameOID
 
 from server.config.reading import Setting, flag, web_address
 
+SIMULATOR: Final = "Gateline simulator"  # who certified the keys of the simulated WeChat
 NOTIFY_PATH: Final = "/payments/wechat/notify"
 WECHAT_HOLD_S_MIN: Final = 10  # no one launches a payment faster
 _NOTIFY_URL_CHARS_MAX: Final = 255  # WeChat's own bound
@@ -129,9 +131,20 @@ def _api_address(text: str) -> str:
     scheme, _, rest = address.partition("://")
     if "/" in rest or "@" in rest:  # a path would not be signed
         raise ValueError
-    if scheme != "https" and re.split(r":\d+$", rest)[0] not in _LOOPBACK:
+    if scheme != "https" and not _on_this_machine(address):
         raise ValueError
     return address
+
+
+def _on_this_machine(address: str) -> bool:
+    return re.split(r":\d+$", address.partition("://")[2])[0] in _LOOPBACK
+
+
+def _simulated(certificate: x509.Certificate | None) -> bool:
+    if certificate is None:
+        return False
+    found = certificate.issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    return any(each.value == SIMULATOR for each in found)
 
 
 def _api_addresses(text: str) -> tuple[str, ...]:
@@ -305,6 +318,12 @@ def account(values: Mapping[str, Any], public_url: str) -> tuple[WeChatAccount |
     ):
         faults.append(
             "GATELINE_WECHAT_PUBLIC_KEY and _PLATFORM_CERTS are WeChat's keys, not the merchant's own."
+        )
+    if any(map(_simulated, (certificate, *values["platform_certificates"]))) and not all(
+        _on_this_machine(url) for url in values["api_urls"]
+    ):
+        faults.append(
+            "GATELINE_WECHAT_MCH_CERT or _PLATFORM_CERTS is the simulator's, which is on this machine alone."
         )
     notify_url = public_url + NOTIFY_PATH
     if any(url.startswith("https:") for url in values["api_urls"]) and not public_url.startswith("https:"):

@@ -29,6 +29,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+from server.config.wechat import SIMULATOR
+
 _CERTIFICATE_DAYS: Final = 5 * 365  # as long as WeChat's own live
 _MCH_KEY: Final = "apiclient_key.pem"
 _MCH_CERT: Final = "apiclient_cert.pem"
@@ -75,8 +77,11 @@ class WeChatKeys:
     pay_key: rsa.RSAPrivateKey  # its public half is the WeChat Pay public key
 
     @classmethod
-    def fresh(cls) -> WeChatKeys:
-        """New keys, in memory alone. Takes about a second: RSA-2048 is slow to make."""
+    def fresh(cls, *, certified_by: str = SIMULATOR) -> WeChatKeys:
+        """New keys, in memory alone. Takes about a second: RSA-2048 is slow to make.
+
+        `certified_by`: by whom a server knows where the keys come from, and on which machine they are good.
+        """
         mchid = "19" + _digits(8)
         mch_key, platform_key, pay_key = (_rsa_key() for _ in range(3))
         return cls(
@@ -88,9 +93,9 @@ class WeChatKeys:
             api_v3_key="".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(32)),
             public_key_id="PUB_KEY_ID_0" + mchid + _digits(24),
             mch_key=mch_key,
-            mch_cert=_certificate(mch_key, mchid),
+            mch_cert=_certificate(mch_key, mchid, certified_by),
             platform_key=platform_key,
-            platform_cert=_certificate(platform_key, "Tenpay.com sign (simulated)"),
+            platform_cert=_certificate(platform_key, "Tenpay.com sign (simulated)", certified_by),
             pay_key=pay_key,
         )
 
@@ -244,8 +249,13 @@ def _serial(certificate: x509.Certificate) -> str:
     return format(certificate.serial_number, "040X")
 
 
-def _certificate(key: rsa.RSAPrivateKey, name: str) -> x509.Certificate:
-    who = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+def _certificate(key: rsa.RSAPrivateKey, name: str, issuer: str) -> x509.Certificate:
+    who = x509.Name(
+        [
+            x509.NameAttribute(NameOID.COMMON_NAME, name),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, issuer),
+        ]
+    )
     since = datetime.now(UTC) - timedelta(days=1)
     return (
         x509.CertificateBuilder()

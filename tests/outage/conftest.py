@@ -18,8 +18,10 @@ async def spawn(environment: dict[str, str]) -> AsyncIterator[Spawn]:
     """Starts `gateline WORDS` as a process on the test's databases; those still there at the end are killed."""
     running: list[Process] = []
 
-    async def start(*words: str, program: tuple[str, ...] = GATELINE, **settings: str) -> Process:
-        process = await Process.start((*program, *words), {**environment, **settings})
+    async def start(
+        *words: str, program: tuple[str, ...] = GATELINE, log_level: str = "warning", **settings: str
+    ) -> Process:
+        process = await Process.start((*program, *words), {**environment, **settings}, log_level=log_level)
         running.append(process)
         return process
 

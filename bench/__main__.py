@@ -28,6 +28,7 @@ from bench.scenarios import (
     growth,
     overload,
     pay_storm,
+    restore,
     soak,
     steady,
     storm,
@@ -64,6 +65,7 @@ _SCENARIOS: Final[dict[str, Scenario]] = {
     "growth": growth,
     "workers": workers,
     "overload": overload,
+    "restore": restore,
     "soak": soak,
 }
 

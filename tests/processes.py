@@ -71,6 +71,11 @@ class Process:
         """Of the process."""
         return self._process.pid
 
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self._process.returncode is not None
+
     def send(self, number: signal.Signals) -> None:
         """A signal."""
         self._process.send_signal(number)

@@ -57,9 +57,10 @@ class Backlog:
         return seen.entries >= self._entries_max or 0 < self._memory_mb_max <= seen.memory_mb
 
     async def look(self) -> None:
-        """Look again; on Refusal (Redis away) the last figures stay, marked as not up."""
+        """Look again; on Refusal (Redis away, or takes no writes) the last figures stay, marked as not up."""
         try:
             state = await self._epochs.state()
+            await self._epochs.try_write()  # what can be read only judges nothing
             open_now = all(self._epochs.fits(value) for value in await self._epochs.read())
             entries, lag_s = 0, 0.0
             for name in self._names:

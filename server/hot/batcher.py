@@ -15,7 +15,7 @@ from typing import Final, Generic, TypeVar
 import structlog
 
 from server.domain.errors import ErrorCode, Refusal
-from server.limits import QUEUED_S_MAX, SCAN_BATCH_MAX, SCAN_CALLS_IN_FLIGHT_MAX, SCAN_QUEUE_MAX
+from server.limits import QUEUED_S_MAX, SCAN_BATCH, SCAN_BATCH_MAX, SCAN_CALLS_IN_FLIGHT_MAX, SCAN_QUEUE_MAX
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -33,11 +33,13 @@ class Batcher(Generic[Item, Answer]):
         decide: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
         *,
         queue_max: int = SCAN_QUEUE_MAX,
+        batch: int = SCAN_BATCH,
         batch_max: int = SCAN_BATCH_MAX,
         in_flight_max: int = SCAN_CALLS_IN_FLIGHT_MAX,
     ) -> None:
         self._decide = decide
         self._queue_max = queue_max
+        self._batch = batch
         self._batch_max = batch_max
         self._in_flight_max = in_flight_max
         self._queue: deque[tuple[Item, Callable[[Answer | BaseException], None], float]] = deque()
@@ -107,7 +109,8 @@ class Batcher(Generic[Item, Answer]):
         """The oldest items, but for those whose callers gave up, and those that waited too long: Redis hangs."""
         now = asyncio.get_running_loop().time()
         batch: list[tuple[Item, Callable[[Answer | BaseException], None]]] = []
-        while self._queue and len(batch) < self._batch_max:
+        room = min(max(self._batch, len(self._queue) // self._in_flight_max), self._batch_max)
+        while self._queue and len(batch) < room:
             item, told, deadline = self._queue.popleft()
             if isinstance(told, _Impatient) and told.gave_up:
                 continue

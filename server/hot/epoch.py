@@ -66,6 +66,10 @@ class Epochs:
         """Whether a gate, open or shut, was loaded for our number of shards."""
         return epoch is not None and self.fits(epoch.removesuffix(_SHUT))
 
+    async def try_write(self) -> None:
+        """Raises Refusal(REDIS_UNAVAILABLE) when Redis takes no writes: it is full, read-only, or its disk is."""
+        await ask(self._redis.set(keys.WRITE_PROBE, ""))
+
     async def state(self) -> RedisState:
         """The process behind the address. Raises Refusal(REDIS_UNAVAILABLE), also while it is loading its file."""
         async with self._redis.pipeline(transaction=False) as pipe:

@@ -21,6 +21,7 @@ from server.hot.connection import CONNECTIONS_MAX, ask
 from server.limits import REDIS_ACK_MS_MAX
 
 _WAIT_FOR_REPLICA: Final = pack_command(("WAITAOF", 1, 1, REDIS_ACK_MS_MAX))  # type: ignore[arg-type]
+_WHO_ARE_YOU: Final = pack_command(("INFO", "server"))  # type: ignore[arg-type]
 LUA_DIR: Final = Path(__file__).parent / "lua"
 
 
@@ -33,6 +34,9 @@ class Script:
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
+SHUT: Final = Script("shut")
+
+
 class ScriptRunner:
     """Runs scripts at the configured acknowledgement level, on a few connections that it keeps for them.
 
@@ -43,8 +47,10 @@ class ScriptRunner:
     Refusal(NOT_ACKNOWLEDGED): the decision stands in Redis, and a retry with the same ids finds it.
     """
 
-    def __init__(self, redis: Redis, ack: Ack) -> None:
+    def __init__(self, redis: Redis, ack: Ack, *, gates: Sequence[str] = ()) -> None:
+        """`gates`: epochs that each new connection looks at before it carries a script, see `_shut_if_restarted`."""
         self._pool = redis.connection_pool
+        self._gates = gates
         self._await_replica = ack is Ack.REPLICA
         self._places = asyncio.Semaphore(CONNECTIONS_MAX)
         self._idle: list[AbstractConnection] = []
@@ -98,10 +104,23 @@ class ScriptRunner:
         connection.socket_timeout = None
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
+            if self._gates:
+                await self._shut_if_restarted(connection)
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
         return connection
+
+    async def _shut_if_restarted(self, connection: AbstractConnection) -> None:
+        """Shut the gates that were loaded for another process than the one at the other end.
+
+        A Redis that was restarted may have less than it told, and its last ids hide that as soon as new entries come:
+        so nothing is judged on it before the guard has looked. Its end cut every connection, so whoever asks it for
+        the first time comes by here.
+        """
+        run_id = _run_id(_said(await _exchange(connection, _WHO_ARE_YOU)))
+        for gate in self._gates:
+            _said(await _exchange(connection, pack_command(("EVAL", SHUT.text, 1, gate, run_id))))  # type: ignore[arg-type]
 
 
 async def _exchange(connection: AbstractConnection, packed: bytes) -> Any:
@@ -113,9 +132,20 @@ async def _exchange(connection: AbstractConnection, packed: bytes) -> Any:
         return fault
 
 
+def _said(answer: Any) -> Any:
+    """The answer. Raises ResponseError when it is one."""
+    if isinstance(answer, ResponseError):
+        raise answer
+    return answer
+
+
+def _run_id(info: str | bytes) -> str:
+    """Of the process, from what INFO says."""
+    text = info.decode() if isinstance(info, bytes) else info
+    return next(line for line in text.splitlines() if line.startswith("run_id:")).partition(":")[2]
+
+
 def _reached_replica(acknowledged: Any) -> bool:
     """Whether it is on our own disk and on a replica's, by WAITAOF's answer: how many wrote it, here and there."""
-    if isinstance(acknowledged, ResponseError):
-        raise acknowledged
-    local, replicas = acknowledged
+    local, replicas = _said(acknowledged)
     return bool(local >= 1 and replicas >= 1)

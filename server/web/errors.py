@@ -24,6 +24,9 @@ EVERY_ANSWER: Final = {
     "X-Content-Type-Options": "nosniff",
     "Server": "Gateline",  # and not which library of which version
     "Cache-Control": "no-store",
+    # For whoever opens an answer as if it were a page; pages have their own.
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
 }
 _PROCESS: Final = uuid4().hex[:20]
 _COUNT: Final = itertools.count()
@@ -49,6 +52,7 @@ class ErrorBody(msgspec.Struct, frozen=True):
     scan_id: str | msgspec.UnsetType = msgspec.UNSET
     order_id: str | msgspec.UnsetType = msgspec.UNSET
     channel: str | msgspec.UnsetType = msgspec.UNSET
+    retry_after_s: int | msgspec.UnsetType = msgspec.UNSET
     requiresUpgrade: bool | msgspec.UnsetType = msgspec.UNSET
     minBridgeVersion: str | msgspec.UnsetType = msgspec.UNSET
 
@@ -74,8 +78,8 @@ def error_response(refusal: Refusal, request_id: str) -> web.Response:
     response = web.Response(
         status=refusal.code.status, body=error_body(refusal, request_id), content_type="application/json"
     )
-    if refusal.code.status == 503:
-        response.headers["Retry-After"] = RETRY_AFTER_S
+    if refusal.code.status in (429, 503):
+        response.headers["Retry-After"] = str(refusal.detail.get("retry_after_s", RETRY_AFTER_S))
     if refusal.code.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     if refusal.code.status == 426:

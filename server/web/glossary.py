@@ -49,6 +49,7 @@ WORDS: Final[dict[str, Word]] = {
         "With a refusal to prepare a payment: the order, which stays payable.", "01M80SGKBGSXSMW7DY6QHGA1GT"
     ),
     "ErrorBody.channel": Word("With CHANNEL_NOT_OFFERED: the channel that would be needed.", "WECHAT_JSAPI"),
+    "retry_after_s": Word("With what comes too often: after how many seconds it may come again.", 12),
     "requiresUpgrade": Word("With MINI_PROGRAM_BRIDGE_REQUIRED: the Mini Program around the page must be newer.", True),
     "minBridgeVersion": Word("With MINI_PROGRAM_BRIDGE_REQUIRED: the oldest bridge that can pay.", "1.2.0"),
     # --- the catalog

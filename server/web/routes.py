@@ -90,14 +90,15 @@ ROUTES: Final[tuple[Route, ...]] = (
         answer=buyer.BuyerToken, demo_only=True,
     ),
     Route(
-        method="POST", path="/auth/guest/login", handler=buyer.guest_login, answer=buyer.BuyerToken, guest_only=True,
+        method="POST", path="/auth/guest/login", handler=buyer.guest_login, answer=buyer.BuyerToken,
+        errors=(E.TOO_MANY_GUESTS,), guest_only=True,
     ),
     Route(
         method="POST", path="/auth/wechat/login", handler=wechat.wechat_login, body=wechat.WeChatLogin,
         answer=buyer.BuyerToken,
         errors=(
             E.WECHAT_CODE_INVALID, E.WECHAT_LOGIN_REFUSED, E.WECHAT_UNAVAILABLE, E.CHANNEL_NOT_OFFERED, E.OVERLOADED,
-            *_RECORD,
+            E.TOO_MANY_ATTEMPTS, *_RECORD,
         ),
         wechat_only=True,
     ),
@@ -106,7 +107,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         answer=buyer.OfferAnswer, status=201,
         errors=(
             E.IDEMPOTENCY_KEY_REQUIRED, E.IDEMPOTENCY_KEY_INVALID, E.IDEMPOTENCY_CONFLICT, E.PRODUCT_NOT_FOUND,
-            E.PRODUCT_INACTIVE, E.SOLD_OUT, *_GATE, *_PAY,
+            E.PRODUCT_INACTIVE, E.SOLD_OUT, E.TOO_MANY_ORDERS, *_GATE, *_PAY,
         ),
     ),
     Route(
@@ -120,7 +121,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="POST", path="/orders/{order_id}/query", handler=buyer.query_order, access=Access.BUYER,
-        answer=buyer.OrderAnswer, errors=(*_MISMATCH, *_ASK),
+        answer=buyer.OrderAnswer, errors=(E.TOO_MANY_REQUESTS, *_MISMATCH, *_ASK),
     ),
     Route(
         method="POST", path="/orders/{order_id}/cancel", handler=buyer.cancel_order, access=Access.BUYER,
@@ -154,7 +155,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="POST", path="/qr/{code}", handler=tickets.show_qr, access=Access.BUYER, query=tickets.QrQuery,
-        answer=tickets.QrAnswer, errors=(E.TICKET_NOT_FOUND, E.TICKET_NOT_USABLE, *_RECORD),
+        answer=tickets.QrAnswer, errors=(E.TICKET_NOT_FOUND, E.TICKET_NOT_USABLE, E.TOO_MANY_REQUESTS, *_RECORD),
     ),
     Route(
         method="GET", path="/qr/{code}/info", handler=gate.ticket_info, access=Access.OWNER_OR_OPERATOR,
@@ -162,7 +163,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="POST", path="/operators/login", handler=gate.login, body=gate.Login, answer=gate.OperatorToken,
-        errors=(E.LOGIN_FAILED, E.OVERLOADED, *_RECORD),
+        errors=(E.LOGIN_FAILED, E.TOO_MANY_ATTEMPTS, E.OVERLOADED, *_RECORD),
     ),
     Route(
         method="GET", path="/venue", handler=gate.venues, access=Access.OPERATOR, answer=gate.VenuesAnswer,

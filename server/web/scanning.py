@@ -21,8 +21,8 @@ from server.limits import (
 )
 from server.web import appkeys
 from server.web.body import Time
+from server.web.deadline import patience_s
 from server.web.errors import new_id
-from server.web.patience import patience_s
 from server.web.tickets import from_unix_ms
 
 PATH: Final = "/venue/scan"

@@ -15,8 +15,8 @@ from server.flows.admit import Presented
 from server.limits import UPLOAD_SCANS_MAX
 from server.web import appkeys
 from server.web.body import Time, decode
+from server.web.deadline import patience_s
 from server.web.errors import error_body, id_of
-from server.web.patience import patience_s
 from server.web.scanning import Code, QrToken, ScanId, TerminalId, scan_answer
 from server.web.schemas import either
 

@@ -93,6 +93,18 @@ async def test_what_comes_during_the_calls_goes_with_the_next_in_order_and_bound
     assert batcher.waiting() == 0
 
 
+async def test_the_more_wait_the_more_go_with_one_call_up_to_a_bound() -> None:
+    judge = Judge(open_at_once=False)
+    batcher: Batcher[int, int] = Batcher(judge, batch=2, batch_max=5, in_flight_max=1)
+    waiting = [batcher.submit(0)]
+    await until_called(judge, 1)
+    waiting += [batcher.submit(item) for item in range(1, 12)]
+    judge.gate.set()
+    await asyncio.gather(*waiting)
+
+    assert [len(batch) for batch in judge.batches] == [1, 5, 5, 1]
+
+
 async def test_past_its_bound_the_queue_refuses_at_once_and_serves_those_inside() -> None:
     judge = Judge(open_at_once=False)
     batcher: Batcher[int, int] = Batcher(judge, queue_max=3, in_flight_max=1)

@@ -234,7 +234,7 @@ async def test_one_who_lost_the_lock_while_loading_writes_nothing_into_open_gate
 # --- what a failing machine leaves -------------------------------------------------------------------------------
 
 
-async def test_back_without_its_last_second_redis_is_rebuilt_even_when_a_gate_was_faster_than_the_guard(
+async def test_back_without_its_last_second_redis_is_rebuilt_and_a_gate_that_is_faster_than_the_guard_waits(
     serve: Serve, own_valkey: EmbeddedValkey, pg: asyncpg.Connection[Any], audit: Audit
 ) -> None:
     """At acknowledgement `memory` the host's crash takes what was not on disk; Postgres has it, and it counts."""
@@ -253,10 +253,12 @@ async def test_back_without_its_last_second_redis_is_rebuilt_even_when_a_gate_wa
 
     road = await serve(redis_url=own_valkey.url, ack=Ack.MEMORY, jobs=False)
     await road.backlog.look()
-    assert (await road.scan(await road.qr(other), "bus")).json["result"] == "success"
+    token = await road.qr(other)
+    early = await road.scan(token, "bus", scan_id="early")
+    assert (early.status, early.json["code"]) == (503, "GATE_CLOSED")
     await road.parts.rehydration.guard()
     assert (await road.scan(await road.qr(first), "bus")).json["reason"] == "NO_REMAINING"
-    assert (await road.scan(await road.qr(other), "bus")).json["reason"] == "NO_REMAINING"
+    assert (await road.scan(token, "bus", scan_id="early")).json["result"] == "success"
     await road.jobs_by_hand(asyncio.sleep(0))
     await road.parts.flusher.drain(road.parts.stream_names)
     await audit(road)

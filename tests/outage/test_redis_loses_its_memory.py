@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from redis.asyncio import Redis
 
@@ -153,3 +155,35 @@ async def test_the_gates_of_a_restarted_redis_are_shut_even_while_postgres_is_aw
     assert (shut.status, shut.json["code"]) == (503, "GATE_CLOSED")
     assert (sold.status, sold.json["code"]) == (503, "GATE_CLOSED")
     assert judged.json["remaining_uses"] == 1
+
+
+async def test_a_redis_back_with_less_than_it_told_judges_nothing_before_the_guard_has_looked(
+    serve: Serve, own_valkey: EmbeddedValkey, tmp_path: Path, audit: Audit
+) -> None:
+    road = await serve(redis_url=own_valkey.url)
+    product = await road.product({"bus": 2}, sellable=10)
+    (ticket,) = await road.buy({product: 1})
+    fresh, spent = await road.qr(ticket["ticket_code"]), await road.qr(ticket["ticket_code"])
+    (log,) = (tmp_path / "valkey-data" / "valkey" / "appendonlydir").glob("*.incr.aof")
+    kept = log.stat().st_size
+    assert (await road.scan(spent, "bus")).json["result"] == "success"
+    await road.flushed()
+    await road.stop()
+    server = await serve(redis_url=own_valkey.url, jobs=False)  # nobody guards
+    await server.gate()
+
+    own_valkey.kill()
+    with log.open("r+b") as file:
+        file.truncate(kept)
+    own_valkey.start()
+    shut = [
+        await server.scan(spent, "bus"),
+        await server.scan(fresh, "bus"),
+        await server.order({product: 1}),
+    ]
+    guarded = await serve(redis_url=own_valkey.url)
+
+    assert [(answer.status, answer.json["code"]) for answer in shut] == [(503, "GATE_CLOSED")] * 3
+    assert (await server.scan(spent, "bus")).json["reason"] == "ALREADY_REDEEMED"
+    assert (await server.scan(fresh, "bus")).json["remaining_uses"] == 0
+    await audit(guarded)

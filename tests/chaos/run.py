@@ -1,0 +1,154 @@
+"""A storm from beginning to end: the installation, the crowd, the blows, the audit, and what is told of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.processes import output
+from tests.chaos import view
+from tests.chaos.audit.auditor import audit, count, quiet
+from tests.chaos.audit.findings import Finding
+from tests.chaos.audit.watch import Watch
+from tests.chaos.client import Tally
+from tests.chaos.clock import library
+from tests.chaos.crowd import gather
+from tests.chaos.installation import Installation, install
+from tests.chaos.storm import Storm, schedule
+
+FINDINGS_TOLD = 20
+# Alerts that the gateway's own mishaps must raise.
+EXPECTED_ALERTS = frozenset({"REFUND_REQUIRED", "PAYMENT_AMOUNT_MISMATCH"})
+
+
+@dataclass
+class Outcome:
+    """What became of a run."""
+
+    seed: int
+    seconds: float
+    ack: str
+    tally: Tally
+    kills: int = 0
+    done: Counter[str] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
+    check: list[str] = field(default_factory=list)  # what `gateline check` found
+    notes: list[str] = field(default_factory=list)
+    complaints: Counter[str] = field(default_factory=Counter)  # errors in the logs, by what they say
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def clean(self) -> bool:
+        """Nothing lost, doubled or breached."""
+        return not self.findings and not self.check
+
+    def line(self) -> str:
+        """The last line: one JSON object."""
+        counted = count(self.findings)
+        counted["breaches"] += len(self.check)
+        return json.dumps(
+            {
+                "kills": self.kills,
+                "sent": self.tally.sent,
+                "commands": self.tally.commands,
+                "acknowledged": self.tally.acknowledged,
+                "unknown": self.tally.unknown,
+                **counted,
+                "seed": self.seed,
+                "seconds": round(self.seconds, 1),
+                "ack": self.ack,
+                **self.more,
+            }
+        )
+
+
+async def storm(folder: Path, *, seconds: float, seed: int, ack: str = "fsync") -> Outcome:
+    """One storm. The outcome says all; nothing is raised for what the server did."""
+    async with install(folder, ack=ack) as installed, gather(installed, seed) as crowd:
+        outcome = Outcome(seed, seconds, ack, crowd.day.tally)
+        clocks = library() is not None
+        if not clocks:
+            outcome.notes.append("clocks were not moved: libfaketime is not installed")
+        blowing = Storm(installed, view.say)
+        watch = Watch(lambda: installed.redis_url)
+        beside = [
+            asyncio.create_task(watch.look_for_ever()),
+            asyncio.create_task(view.follow(crowd.day.tally, lambda: blowing.kills, lambda: watch.lag_s)),
+        ]
+        crowd.begin()
+        await blowing.blow(schedule(seed, seconds, sorted(installed.links), clocks=clocks))
+        crowd.check()
+        view.say("all is healed; clients finish what they have begun")
+        await installed.heal()
+        await crowd.finish()
+        outcome.kills, outcome.done = blowing.kills, blowing.done
+        outcome.notes += [f"{name} ended by itself {n} times" for name, n in blowing.ended_by_itself.items()]
+        outcome.notes += blowing.failed
+        await judge(installed, outcome, watch)
+        for task in beside:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+    return outcome
+
+
+async def judge(installed: Installation, outcome: Outcome, watch: Watch | None = None) -> None:
+    """Wait until all is quiet, audit, and let `gateline check` say the same of itself."""
+    waited = await quiet(installed.database_url, installed.redis_url)
+    began = time.monotonic()
+    outcome.findings += await audit(installed.database_url, installed.redis_url, installed.folder / "diaries")
+    outcome.notes.append(f"quiet after {waited:.1f} s, audited in {time.monotonic() - began:.1f} s")
+    if watch is not None:
+        outcome.findings += watch.findings.values()
+    status, printed, complained = await output(("check", "--json"), installed.direct)
+    if status != 0:
+        found = json.loads(printed)["findings"] if printed.strip() else [{"invariant": complained}]
+        outcome.check = [
+            str(each)
+            for each in found
+            if each.get("breaches") or each.get("undecided") or not printed.strip()
+        ] or [f"status {status}"]
+    for part in installed.gatelines.values():
+        for line in part.lines():
+            if line.get("level") in ("error", "critical") and line.get("alert") not in EXPECTED_ALERTS:
+                raised = line.get("exception") or [{}]
+                what = f"{raised[0].get('exc_type', line.get('error', ''))} {raised[0].get('exc_value', '')}"
+                outcome.complaints[
+                    f"{line['event']} {line.get('alert', line.get('job', ''))} {what}".strip()
+                ] += 1
+        outcome.complaints.update(part.noise)
+
+
+def tell(outcome: Outcome) -> None:
+    """The table on standard output; its last line is the JSON object."""
+    view.tell(view.table(("what", "times", "to whom"), view.by_kind(outcome.done)))
+    view.tell("")
+    tally, counted = outcome.tally, count(outcome.findings)
+    rows = [
+        ("commands", tally.commands),
+        ("sent (with repetitions)", tally.sent),
+        ("acknowledged", tally.acknowledged),
+        ("unknown", tally.unknown),
+        ("lost", counted["lost"]),
+        ("doubled", counted["doubled"]),
+        ("breaches", counted["breaches"]),
+        ("gateline check", "clean" if not outcome.check else f"{len(outcome.check)} findings"),
+    ]
+    view.tell(view.table(("clients", f"seed {outcome.seed}, {outcome.ack}"), rows))
+    view.tell("")
+    view.tell(view.table(("told", "times"), [(what, n) for what, n in tally.told.most_common()]))
+    for finding in outcome.findings[:FINDINGS_TOLD]:
+        view.tell(f"{finding.kind.name} · {finding.rule} · {finding.what}"[:1000])
+    for each in outcome.check:
+        view.tell(f"gateline check: {each}")
+    for what, times in outcome.complaints.most_common(10):
+        view.tell(f"log: {times} × {what}"[:400])
+    for note in outcome.notes:
+        view.tell(f"note: {note}")
+    view.tell(outcome.line())

@@ -1,0 +1,114 @@
+"""The harness's own ways: what passes, what is cut, refused, held back and swallowed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.chaos.proxy import Link
+
+
+@pytest.fixture
+async def link() -> AsyncIterator[Link]:
+    """A way to a server that says everything again."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    link = Link("test", server.sockets[0].getsockname()[1])
+    await link.open()
+    yield link
+    await link.close()
+    server.close()
+
+
+async def through(link: Link, data: bytes, *, seconds: float = 2.0) -> bytes:
+    """What comes back of what is sent; less than it when the way is cut."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", link.port)
+    back = b""
+    try:
+        writer.write(data)
+        async with asyncio.timeout(seconds):
+            while len(back) < len(data) and (more := await reader.read(65536)):
+                back += more
+    except ConnectionError:
+        pass
+    finally:
+        writer.transport.abort()
+    return back
+
+
+async def test_everything_passes_both_ways(link: Link) -> None:
+    data = b"all of it " * 50_000
+
+    assert await through(link, data) == data
+
+
+async def test_a_cut_ends_what_is_there_and_nothing_else(link: Link) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", link.port)
+    writer.write(b"here")
+    assert await reader.read(4) == b"here"
+    link.cut()
+    with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+        async with asyncio.timeout(2):
+            await reader.readexactly(1)
+    writer.transport.abort()
+
+    assert await through(link, b"again") == b"again"
+
+
+async def test_a_way_is_cut_amid_a_message(link: Link) -> None:
+    link.cut_after(10)
+    cut_off = await through(link, b"0123456789abcdef" * 100)
+
+    assert len(cut_off) <= 10
+    assert await through(link, b"again") == b"again"
+
+
+async def test_a_refused_way_is_refused_at_once_and_comes_back_at_the_same_port(link: Link) -> None:
+    port = link.port
+    await link.refuse()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)
+    await link.heal()
+
+    assert (link.port, await through(link, b"again")) == (port, b"again")
+
+
+async def test_what_is_swallowed_passes_late(link: Link) -> None:
+    link.swallow()
+    with pytest.raises(TimeoutError):
+        await through(link, b"lost?", seconds=0.2)
+    waiting = asyncio.create_task(through(link, b"late"))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    await link.heal()
+
+    assert await waiting == b"late"
+
+
+async def test_a_slow_way_takes_its_time_in_both_directions(link: Link) -> None:
+    link.delay_s = 0.1
+    began = time.monotonic()
+
+    assert await through(link, b"slow") == b"slow"
+    assert 0.2 <= time.monotonic() - began < 1.5
+
+
+async def test_a_way_leads_to_another_place_once_it_is_told(link: Link) -> None:
+    async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.read(65536)).upper())
+        writer.close()
+
+    other = await asyncio.start_server(shout, "127.0.0.1", 0)
+    link.target = other.sockets[0].getsockname()[1]
+
+    assert await through(link, b"promoted") == b"PROMOTED"
+    other.close()

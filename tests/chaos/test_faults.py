@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.audit.findings import breach, lost
+from tests.chaos.audit.findings import breach, doubled, lost
 from tests.chaos.client import Heard, Tally
 from tests.chaos.faults import run
 from tests.chaos.faults.fault import FAULTS
@@ -44,16 +44,23 @@ def test_a_hang_and_a_fault_that_does_not_end_are_not_clean() -> None:
     assert not stuck.clean
 
 
-def test_only_a_loss_that_is_known_may_happen() -> None:
-    found = [lost("4 told is recorded", "scan 1", ("scan", "1")), breach("dead letters", "one")]
-    surprising, known = course(), course(name="valkey emptied")
-    for each in (surprising, known):
-        assert each.outcome is not None
-        each.outcome.findings = found
+def test_only_a_loss_that_is_known_may_happen_and_what_follows_from_it() -> None:
+    gone = lost("4 told is recorded", "scan 1", ("scan", "1"))
+    follows = doubled("5 one scan_id, one verdict", "scan 1")
+    judged = {}
+    for name in ("valkey killed", "valkey emptied"):
+        for findings in ([gone], [gone, follows], [gone, breach("dead letters", "a wrong green")]):
+            each = course(name=name)
+            assert each.outcome is not None
+            each.outcome.findings = findings
+            judged[name, len(findings), findings[-1].rule] = each.clean
 
-    assert (surprising.clean, known.clean) == (False, True)
-    assert surprising.counted == {"lost": 1, "doubled": 0, "breaches": 1, "check": 0}
-    assert surprising.row()[-3:] == ("1", "0", "1")
+    assert [key for key, clean in judged.items() if clean] == [
+        ("valkey emptied", 1, "4 told is recorded"),
+        ("valkey emptied", 2, "5 one scan_id, one verdict"),
+    ]
+    assert each.counted == {"lost": 1, "doubled": 0, "breaches": 1, "check": 0}
+    assert each.row()[-3:] == ("1", "0", "1")
 
 
 async def test_a_fault_that_there_is_not_is_answered_with_those_that_there_are(

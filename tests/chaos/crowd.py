@@ -35,7 +35,8 @@ class Crowd:
 
     def begin(self) -> None:
         """Everybody works from now on."""
-        self._working = [asyncio.create_task(each.work()) for each in (*self.buyers, *self.gates)]
+        working = [*(each.work() for each in self.buyers), *(each.work() for each in self.gates)]
+        self._working = [asyncio.create_task(each) for each in working]
 
     def check(self) -> None:
         """Raises what a client failed with: a fault of the harness, not of the server."""

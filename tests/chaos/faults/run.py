@@ -9,12 +9,12 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 
 from tests.chaos import view
 from tests.chaos.audit.findings import Finding, Kind
+from tests.chaos.client import Heard
 from tests.chaos.clock import library
 from tests.chaos.crowd import gather
 from tests.chaos.disk import SmallDisk
@@ -48,7 +48,7 @@ class Course:
     outcome: Outcome | None = None
     notes: list[str] = field(default_factory=list)
 
-    def bad(self) -> list[Any]:
+    def bad(self) -> list[Heard]:
         """Answers, since it began, that have to be asked for again."""
         assert self.outcome is not None
         return [each for each in self.outcome.tally.heard if each.at >= self.began and not each.definite]

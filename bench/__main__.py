@@ -21,7 +21,19 @@ from bench.machine import choose_pinning, pin, say
 from bench.plot import plots
 from bench.processes import ROOT, ProcessError
 from bench.report import Report
-from bench.scenarios import canonical, day, flash_sale, growth, pay_storm, soak, steady, storm, workers
+from bench.scenarios import (
+    canonical,
+    day,
+    flash_sale,
+    growth,
+    overload,
+    pay_storm,
+    restore,
+    soak,
+    steady,
+    storm,
+    workers,
+)
 from bench.site import Unclean
 from bench.table import render
 from server.dev.embedded import EmbeddedServerError, embedded
@@ -52,6 +64,8 @@ _SCENARIOS: Final[dict[str, Scenario]] = {
     "day": day,
     "growth": growth,
     "workers": workers,
+    "overload": overload,
+    "restore": restore,
     "soak": soak,
 }
 

@@ -28,6 +28,7 @@ class HttpScan(Lane):
     """POST /venue/scan, at the product or at a server that is compared with it."""
 
     connections = HTTP_CONNECTIONS
+    headers = ""  # further lines of each request, with their CRLF
 
     def __init__(self, name: str, address: str, scans: Scans, supply: Supply) -> None:
         super().__init__(name)
@@ -57,7 +58,7 @@ class HttpScan(Lane):
 
     def _request(self, scan: Scan) -> bytes:
         host = urlsplit(self._address).netloc
-        return post("/venue/scan", host, self._scans.tokens[scan.gate.operator], scan.body)
+        return post("/venue/scan", host, self._scans.tokens[scan.gate.operator], scan.body, self.headers)
 
 
 class Noop(HttpScan):

@@ -8,6 +8,7 @@ running: that shows what a stall does to those who come meanwhile.
 from __future__ import annotations
 
 import asyncio
+import math
 from array import array
 from collections import deque
 from collections.abc import Sequence
@@ -67,7 +68,9 @@ class _Connection(asyncio.Protocol):
 class HttpLoad:
     """So many connections to one server. One phase at a time."""
 
-    def __init__(self, address: str, connections: int) -> None:
+    def __init__(self, address: str, connections: int, patience_s: float = math.inf) -> None:
+        """`patience_s`: a request of the open loop that finds no connection for so long is not sent any more."""
+        self._patience_s = patience_s
         parts = urlsplit(address)
         self._place = (parts.hostname or "", parts.port or 80)
         self._number = connections
@@ -188,6 +191,8 @@ class HttpLoad:
         while free and self._next < self._noticed:
             index = self._next
             self._next = index + 1
+            if now - due[index] > self._patience_s:
+                continue
             self._open += 1
             run.sent[index] = now
             free.popleft().send(index, run.work.requests[index])

@@ -101,14 +101,14 @@ def _versions() -> dict[str, str]:
 
 
 def _told_by(command: list[str], *, after: str) -> str:
-    told = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603
+    told = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603  (our own)
     return (told.partition(after)[2].split() or ["?"])[0]
 
 
 def _commit() -> str:
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        told = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  (git)
     except FileNotFoundError:
         return "?"
     return told.stdout.strip() or "?"

@@ -45,7 +45,8 @@ async def main() -> None:
     door = await Door.open(config, database)
     redeem = (_SQL / "plain_redeem.sql").read_text(encoding="utf-8")
 
-    async with asyncpg.create_pool(config.database_url, min_size=_CONNECTIONS, max_size=_CONNECTIONS) as pool:
+    url = config.owner_database_url  # its tables are none of the product's
+    async with asyncpg.create_pool(url, min_size=_CONNECTIONS, max_size=_CONNECTIONS) as pool:
 
         async def handle(request: web.Request) -> web.Response:
             scan = await door.read(request)

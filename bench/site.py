@@ -27,7 +27,7 @@ from server.hot import keys
 from server.hot.stock import Stock
 from server.hot.stream import ORIGIN, Streams, ordinal
 from server.store import outbox, redemptions
-from server.store.migrate import migrate
+from server.store.migrate import migrate_by_owner
 from server.store.pool import Database
 
 _DRAIN_S_MAX: Final = 300.0
@@ -115,7 +115,7 @@ class Site:
 
 def fresh_environment(servers: EmbeddedServers, folder: Path) -> dict[str, str]:
     """The settings of an installation on these servers, with secrets of its own."""
-    assert servers.redis_url and servers.database_url  # noqa: S101
+    assert servers.redis_url and servers.database_url and servers.owner_database_url  # noqa: S101
 
     def key() -> str:
         return base64.b64encode(secrets.token_bytes(32)).decode()
@@ -123,6 +123,7 @@ def fresh_environment(servers: EmbeddedServers, folder: Path) -> dict[str, str]:
     return {
         "REDIS_URL": servers.redis_url,
         "DATABASE_URL": servers.database_url,
+        "GATELINE_OWNER_DATABASE_URL": servers.owner_database_url,
         "GATELINE_PORT": "0",
         "GATELINE_DATA_DIR": str(folder / "run"),
         "GATELINE_QR_KEYS": f"1:{key()}",
@@ -130,6 +131,7 @@ def fresh_environment(servers: EmbeddedServers, folder: Path) -> dict[str, str]:
         "GATELINE_GATEWAY_SECRETS": key(),
         "GATELINE_GATEWAY_URL": "http://127.0.0.1:9",  # orders name it; nobody is asked
         "GATELINE_HOLD_S": HOLD_S,
+        "GATELINE_BUYER_ORDERS_MAX": "100",  # the most there is: the lanes' buyers order again and again
         "GATELINE_LOG_LEVEL": "warning",
     }
 
@@ -161,8 +163,9 @@ async def open_site(
         pin(pid, pinning.record)
     async with AsyncExitStack() as stack:
         parts = await stack.enter_async_context(open_parts(config))
-        await migrate(parts.bulk_database)
-        scene, loaded = await _load(parts, environment["DATABASE_URL"], tickets, uses, for_sale, keep)
+        owner_url = environment["GATELINE_OWNER_DATABASE_URL"]
+        await migrate_by_owner(environment["DATABASE_URL"], owner_url)
+        scene, loaded = await _load(parts, owner_url, tickets, uses, for_sale, keep)
         work, _ = await stack.enter_async_context(
             running((*GATELINE, "work"), environment, pinning.record, event="working")
         )

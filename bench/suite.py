@@ -93,7 +93,7 @@ class Suite:
             file.write_bytes(answer)
             words = [str(file)]
         elif name == "plain_postgres":
-            await plain_postgres.create(site.environment["DATABASE_URL"])
+            await plain_postgres.create(site.environment["GATELINE_OWNER_DATABASE_URL"])
         address, groups = await bed.compared(self._stack, name, *words, environment=site.environment)
         if name == "noop":
             lane: HttpScan = Noop(name, address, self.scans, self.supply)

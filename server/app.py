@@ -16,7 +16,6 @@ from redis.asyncio import Redis
 
 from server.config import Ack, Config
 from server.domain.errors import Refusal
-from server.domain.qr import QrKeys
 from server.flows.admit import Admission
 from server.flows.checkout import Checkout
 from server.flows.directory import DirectoryFollower
@@ -36,10 +35,12 @@ from server.hot.redeem import Redeemer
 from server.hot.scripts import ScriptRunner
 from server.hot.stock import Stock
 from server.hot.stream import Streams
+from server.hot.throttle import Throttle
 from server.hot.tickets import GateTickets
 from server.jobs.flusher import Flusher
 from server.jobs.loops import Jobs
 from server.jobs.rehydrate import Rehydration
+from server.keyring import Keyring
 from server.limits import (
     ASKED_AT_ONCE_MAX,
     BACKLOG_POLL_S,
@@ -50,7 +51,6 @@ from server.paying import Paying, Sessions, compose, open_sessions
 from server.store.pool import Database
 from server.telemetry import alert
 from server.web import appkeys, pages, scanning, stream
-from server.web.auth import Tokens
 from server.web.endpoint import endpoint
 from server.web.errors import answer_everything, expect
 from server.web.openapi import describe
@@ -70,6 +70,7 @@ class Parts:
     """The resources of one process: connections, and what is built on them."""
 
     config: Config
+    keyring: Keyring
     redis: Redis
     database: Database  # short calls: orders, settlement, tickets
     bulk_database: Database  # long calls: jobs, so that they never take a settlement's connection
@@ -77,6 +78,7 @@ class Parts:
     streams: Streams
     epochs: Epochs
     stock: Stock
+    throttle: Throttle
     gate: GateTickets
     redeemer: Redeemer
     directory: DirectoryFollower
@@ -125,28 +127,37 @@ async def open_parts(config: Config) -> AsyncIterator[Parts]:
         sessions = await stack.enter_async_context(open_sessions())
         runner = ScriptRunner(redis, config.ack, gates=Epochs(redis, config.shards).names)
         stack.push_async_callback(runner.aclose)
-        yield _assemble(config, redis, runner, database, bulk, reports, sessions)
+        counting = ScriptRunner(
+            redis, Ack.MEMORY
+        )  # attempts may be lost with Redis: no replica is waited for
+        stack.push_async_callback(counting.aclose)
+        throttle = Throttle(redis, counting, guests_a_minute_max=config.guests_a_minute_max)
+        yield _assemble(config, redis, runner, throttle, database, bulk, reports, sessions)
 
 
 def _assemble(
     config: Config,
     redis: Redis,
     runner: ScriptRunner,
+    throttle: Throttle,
     database: Database,
     bulk: Database,
     reports: Database,
     sessions: Sessions,
 ) -> Parts:
+    keyring = Keyring(config)
+    keyring.tell()
     streams = Streams(redis)
     epochs = Epochs(redis, config.shards)
-    stock = Stock(redis, runner)
+    stock = Stock(redis, runner, buyer_orders_max=config.buyer_orders_max, window_s=config.hold_s)
     gate = GateTickets(redis, runner, config.shards)
     loader = TicketLoader(database, streams, gate, config.shards)
     bulk_loader = TicketLoader(bulk, streams, gate, config.shards)
     flusher = Flusher(bulk, streams)
-    paying = compose(config, database, stock, sessions)
+    paying = compose(config, keyring, database, stock, sessions, throttle)
     return Parts(
         config=config,
+        keyring=keyring,
         redis=redis,
         database=database,
         bulk_database=bulk,
@@ -154,11 +165,12 @@ def _assemble(
         streams=streams,
         epochs=epochs,
         stock=stock,
+        throttle=throttle,
         gate=gate,
         redeemer=Redeemer(runner, config.shards),
         directory=DirectoryFollower(database),
         paying=paying,
-        jobs_paying=compose(config, bulk, stock, sessions),
+        jobs_paying=compose(config, keyring, bulk, stock, sessions, throttle),
         loader=loader,
         publisher=Publisher(bulk, stock, bulk_loader),
         flusher=flusher,
@@ -190,9 +202,10 @@ def build_jobs(parts: Parts) -> Jobs:
 
 def build_app(parts: Parts, *, metrics_dir: Path | None = None, jobs: Jobs | None = None) -> web.Application:
     """The HTTP application on these resources; with `jobs`, they run as long as it does."""
-    config = parts.config
+    config, keyring = parts.config, parts.keyring
+    if keyring.qr is None or keyring.tokens is None:
+        raise ValueError("a server needs keys for QR and bearer tokens")
     app = web.Application(middlewares=[answer_everything], client_max_size=BODY_BYTES_MAX)
-    qr_keys = QrKeys(dict(config.qr_keys), current=config.qr_keys[0][0])
     backlog = Backlog(
         parts.streams,
         parts.epochs,
@@ -201,7 +214,8 @@ def build_app(parts: Parts, *, metrics_dir: Path | None = None, jobs: Jobs | Non
         memory_mb_max=config.redis_memory_mb_max,
     )
     app[appkeys.CONFIG] = config
-    app[appkeys.TOKENS] = Tokens(config.jwt_keys)
+    app[appkeys.TOKENS] = keyring.tokens
+    app[appkeys.GATEWAY_SECRETS] = keyring.gateway
     app[appkeys.DIRECTORY] = parts.directory
     app[appkeys.SHOP] = Shop(parts.directory, parts.stock)
     app[appkeys.CHECKOUT] = Checkout(
@@ -211,24 +225,30 @@ def build_app(parts: Parts, *, metrics_dir: Path | None = None, jobs: Jobs | Non
         parts.paying.lookup,
         parts.settlement,
         parts.provider,
+        parts.throttle,
         hold_s=config.hold_s,
     )
     app[appkeys.SETTLEMENT] = parts.settlement
+    if keyring.merchant is not None:
+        app[appkeys.MERCHANT] = keyring.merchant
     if parts.paying.wechat is not None:
         app[appkeys.WECHAT_DOOR] = parts.paying.wechat.door
         app[appkeys.WECHAT_NEWS] = parts.paying.wechat.news
-    app[appkeys.WALLET] = Wallet(parts.database, parts.gate, qr_keys, qr_ttl_s=config.qr_ttl_s)
+    app[appkeys.WALLET] = Wallet(
+        parts.database, parts.gate, keyring.qr, parts.throttle, qr_ttl_s=config.qr_ttl_s
+    )
+    app[appkeys.THROTTLE] = parts.throttle
     admission = Admission(
         parts.directory,
         parts.redeemer,
         parts.loader,
         backlog,
-        qr_keys,
+        keyring.qr,
         offline_window_s=config.offline_window_s,
     )
     app[appkeys.ADMISSION] = admission
     app[appkeys.UPLOADS] = Uploads(admission)
-    app[appkeys.STAFF_DOOR] = StaffDoor(parts.database)
+    app[appkeys.STAFF_DOOR] = StaffDoor(parts.database, parts.throttle)
     app[appkeys.BACKLOG] = backlog
     app[appkeys.DATABASE] = parts.database
     app[appkeys.REPORTS_DATABASE] = parts.reports_database
@@ -254,7 +274,7 @@ def build_app(parts: Parts, *, metrics_dir: Path | None = None, jobs: Jobs | Non
 def _add_routes(app: web.Application, routes: Sequence[Route]) -> None:
     for route in routes:
         app.router.add_route(route.method, route.path, endpoint(route), expect_handler=expect)
-    app.router.add_get("/static/{file:.+}", pages.static_file)
+    app.router.add_get("/static/{file:.+}", pages.static_file, expect_handler=expect)
     app[appkeys.OPENAPI] = msgspec.json.encode(describe(app, routes, version=VERSION))
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from server.config import Config, ConfigError, load
-from server.limits import WORKERS_MAX
+from server.limits import AUDIT_ENTRIES_MAX, WORKERS_MAX
 
 _SERVING: Final = frozenset(
     {"serve", "work"}
@@ -20,6 +22,8 @@ _SERVING: Final = frozenset(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0 when it did what it was asked, 1 when not, 2 for a wrong call."""
     arguments = _parser().parse_args(argv)
+    if arguments.command in _SERVING:
+        signal.signal(signal.SIGHUP, _heard_too_early)
     try:
         config = load(os.environ, serving=arguments.command in _SERVING)
     except ConfigError as fault:
@@ -35,6 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from server.commands import run  # noqa: PLC0415
 
     return run(arguments, config)
+
+
+def _heard_too_early(number: int, frame: object) -> None:
+    """Read the keys again: they were not read once, or will be looked at when the process can serve."""
 
 
 def _share_metrics(config: Config) -> None:
@@ -70,13 +78,12 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("migrate", help="bring the database up to this version").set_defaults(
         command="migrate"
     )
-    commands.add_parser("rehydrate", help="load Redis from Postgres").set_defaults(command="rehydrate")
-
     check = commands.add_parser("check", help="hold Redis and Postgres against every invariant")
     check.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     check.set_defaults(command="check")
 
     commands.add_parser("keys", help="print fresh secrets for the environment").set_defaults(command="keys")
+    _record_parser(commands)
     _catalog_parser(commands)
     _operator_parser(commands)
     _dev_parser(commands)
@@ -88,6 +95,54 @@ def _workers(text: str) -> int:
     if not 1 <= number <= WORKERS_MAX:
         raise argparse.ArgumentTypeError(f"a number from 1 to {WORKERS_MAX}")
     return number
+
+
+def _entries(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if not 1 <= number <= AUDIT_ENTRIES_MAX:
+        raise argparse.ArgumentTypeError(f"a number from 1 to {AUDIT_ENTRIES_MAX:,}")
+    return number
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as fault:
+        raise argparse.ArgumentTypeError("a date, or a date and time, as ISO 8601 has them") from fault
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _record_parser(commands: Any) -> None:
+    rehydrate = commands.add_parser("rehydrate", help="load Redis from Postgres")
+    rehydrate.add_argument(
+        "--recover",
+        action="store_true",
+        help="first record what only Redis knows was redeemed: after Postgres has lost its last writes",
+    )
+    rehydrate.set_defaults(command="rehydrate")
+
+    backup = commands.add_parser("backup", help="write the record into a file, while everything goes on")
+    restore = commands.add_parser("restore", help="fill an empty database from a backup, load Redis, check")
+    for command, verb in ((backup, "backup"), (restore, "restore")):
+        command.add_argument("file", type=Path, metavar="FILE")
+        command.set_defaults(command=verb)
+
+    audit = commands.add_parser("audit", help="who changed the catalog, operators and keys, and when")
+    audit.add_argument(
+        "--since",
+        type=_moment,
+        metavar="WHEN",
+        help="2026-11-22 or 2026-11-22T18:00:00+08:00; UTC if no zone",
+    )
+    audit.add_argument(
+        "--limit",
+        type=_entries,
+        default=100,
+        metavar="N",
+        help=f"the newest N, 1 to {AUDIT_ENTRIES_MAX:,}; 100",
+    )
+    audit.add_argument("--json", action="store_true", help="one JSON object a line")
+    audit.set_defaults(command="audit")
 
 
 def _catalog_parser(commands: Any) -> None:

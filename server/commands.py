@@ -11,8 +11,10 @@ import secrets
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+import msgspec
+import structlog
 import uvloop
 
 from server import workers
@@ -33,15 +35,23 @@ from server.flows import operators
 from server.flows.catalog_apply import apply
 from server.flows.operators import OperatorError
 from server.hot.connection import AckError
+from server.jobs.backup import BackupError, back_up
 from server.jobs.check import check
 from server.jobs.findings import exit_code, render, report
+from server.restore import owner_url, rehydrate, restore
+from server.rotation import hangup_signal
 from server.service import address_of, serve, stop_signal, work
-from server.store.migrate import MigrationError, migrate, pending
+from server.store.audit import trail
+from server.store.migrate import MigrationError, may_change_verdicts, migrate_by_owner, pending
 from server.store.pool import Database
 from server.telemetry import configure_logging, forget_dead_processes
 from server.workers import WorkersError
 
-_MIGRATION_S_MAX: Final = 600.0  # building an index on a large table
+_ONE_ROLE: Final = (
+    'the role of DATABASE_URL can change what is recorded; README, "Two roles", says how to give it less'
+)
+_log: Final = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 
 class CommandError(Exception):
@@ -59,6 +69,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         OperatorError,
         EmbeddedServerError,
         AckError,
+        BackupError,
         MigrationError,
         WorkersError,
         OSError,
@@ -74,9 +85,9 @@ def _fail(message: str) -> int:
     return 1
 
 
-def _run(main: Coroutine[Any, Any, int | None]) -> int:
+def _run(main: Coroutine[Any, Any, T]) -> T:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main) or 0
+        return runner.run(main)
 
 
 # --- Running ------------------------------------------------------------------------------------------------
@@ -96,15 +107,17 @@ def _serve(arguments: argparse.Namespace, config: Config) -> int:
             _run(_schema_is_current(config, named))
         if arguments.workers > 1:
             return _serve_by_workers(arguments, named, metrics_dir)
-        return _run(
+        _run(
             serve(
                 named,
+                os.environ,
                 with_jobs=arguments.with_jobs,
                 reuse_port=arguments.reuse_port,
                 metrics_dir=metrics_dir,
                 leash=arguments.leash,
             )
         )
+        return 0
 
 
 def _serve_by_workers(arguments: argparse.Namespace, named: Config, metrics_dir: Path) -> int:
@@ -112,6 +125,7 @@ def _serve_by_workers(arguments: argparse.Namespace, named: Config, metrics_dir:
         settings = {
             "REDIS_URL": named.redis_url or "",
             "DATABASE_URL": named.database_url or "",
+            "GATELINE_OWNER_DATABASE_URL": "",  # none of their business
             "GATELINE_PORT": str(port),
         }
 
@@ -119,11 +133,13 @@ def _serve_by_workers(arguments: argparse.Namespace, named: Config, metrics_dir:
             return workers.Worker(name, words, os.environ, settings, metrics_dir)
 
         async def run() -> int:
+            stopped = stop_signal()
             return await workers.run(
                 [worker(f"serve-{n + 1}", "serve", "--reuse-port") for n in range(arguments.workers)],
                 worker("work", "work") if arguments.with_jobs else None,
                 address_of(named.host, port),
-                stop_signal(),
+                stopped,
+                hangup_signal(stopped),
             )
 
         return _run(run())
@@ -134,49 +150,43 @@ def _work(arguments: argparse.Namespace, config: Config) -> int:
     with databases(config) as named:
         if arguments.leash is None:
             _run(_schema_is_current(config, named))
-        return _run(work(named, leash=arguments.leash))
+        _run(work(named, os.environ, leash=arguments.leash))
+        return 0
 
 
 async def _schema_is_current(config: Config, named: Config) -> None:
     """An embedded database is brought up to date; one of the environment only by `gateline migrate`."""
-    database = _database(named)
+    if config.database_url is None:
+        await _migrated(named)
+        return
+    database = Database(config.database_url, size_max=1)
     try:
-        if config.database_url is None:
-            await migrate(database)
-        elif missing := await _pending(database):
+        if missing := await pending(database):
             raise CommandError(f"the database lacks {', '.join(missing)}: run `gateline migrate` first")
-    finally:
-        await database.close()
-
-
-async def _pending(database: Database) -> list[str]:
-    try:
-        return await pending(database)
+        if await may_change_verdicts(database):
+            _log.warning("record_not_protected", reason=_ONE_ROLE)
     except (
         Refusal
     ):  # a gate that is restarted during an outage must come up; what needs Postgres says so itself
         print("gateline: Postgres does not answer; its schema was not looked at", file=sys.stderr)
-        return []
+    finally:
+        await database.close()
 
 
-def _database(config: Config) -> Database:
-    return Database(config.database_url or "", size_max=1, call_s=_MIGRATION_S_MAX)
+async def _migrated(named: Config) -> list[str]:
+    return await migrate_by_owner(named.database_url or "", named.owner_database_url)
 
 
 # --- Commands on the databases ------------------------------------------------------------------------------
 
 
 def _migrate(arguments: argparse.Namespace, config: Config) -> int:
-    async def act(named: Config) -> None:
-        database = _database(named)
-        try:
-            applied = await migrate(database)
-        finally:
-            await database.close()
-        print("\n".join(f"applied {name}" for name in applied) or "up to date")
-
     with databases(config) as named:
-        return _run(act(named))
+        applied = _run(_migrated(named))
+    print("\n".join(f"applied {name}" for name in applied) or "up to date")
+    if named.owner_database_url is None:
+        print(f"gateline: {_ONE_ROLE}", file=sys.stderr)
+    return 0
 
 
 def _on_parts(config: Config, act: Callable[[Parts], Awaitable[int]]) -> int:
@@ -192,18 +202,27 @@ def _on_parts(config: Config, act: Callable[[Parts], Awaitable[int]]) -> int:
 
 def _rehydrate(arguments: argparse.Namespace, config: Config) -> int:
     async def act(parts: Parts) -> int:
-        await parts.rehydration.rehydrate(_progress_bar)
-        print("Redis is loaded, the gates are open.")
+        await rehydrate(parts, use_gates=arguments.recover)
         return 0
 
     return _on_parts(config, act)
 
 
-def _progress_bar(what: str, done: int, total: int) -> None:
-    share = done / total if total else 1.0
-    bar = "█" * round(share * 30)
-    end = "\n" if done >= total else ""
-    print(f"\r{what} {bar:<30} {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
+def _backup(arguments: argparse.Namespace, config: Config) -> int:
+    with databases(config) as named:
+        size = _run(back_up(owner_url(named), arguments.file, os.environ))
+    print(f"{arguments.file}: {size:,} bytes")
+    return 0
+
+
+def _restore(arguments: argparse.Namespace, config: Config) -> int:
+    async def with_parts(named: Config) -> int:
+        async with open_parts(named) as parts:  # Redis must answer before anything is written
+            return await restore(parts, arguments.file, os.environ)
+
+    configure_logging("error")
+    with databases(config) as named:
+        return _run(with_parts(named))
 
 
 def _check(arguments: argparse.Namespace, config: Config) -> int:
@@ -264,6 +283,17 @@ def _ask_password() -> str:
     return password
 
 
+def _audit(arguments: argparse.Namespace, config: Config) -> int:
+    async def act(parts: Parts) -> int:
+        async with parts.bulk_database.connection() as connection:
+            entries = await trail(connection, arguments.since, arguments.limit)
+        for entry in entries:
+            print(msgspec.json.encode(entry).decode() if arguments.json else entry)
+        return 0
+
+    return _on_parts(config, act)
+
+
 def _keys(arguments: argparse.Namespace, config: Config) -> int:
     def key() -> str:
         return base64.b64encode(secrets.token_bytes(32)).decode()
@@ -289,7 +319,8 @@ def _dev_wechat(arguments: argparse.Namespace, config: Config) -> int:
             print(f"# The phone that pays: {address}/phone. Ctrl-C stops.", flush=True)
             await stop_signal().wait()
 
-    return _run(act())
+    _run(act())
+    return 0
 
 
 _COMMANDS: Final[dict[str, Callable[[argparse.Namespace, Config], int]]] = {
@@ -298,9 +329,12 @@ _COMMANDS: Final[dict[str, Callable[[argparse.Namespace, Config], int]]] = {
     "work": _work,
     "migrate": _migrate,
     "rehydrate": _rehydrate,
+    "backup": _backup,
+    "restore": _restore,
     "check": _check,
     "catalog_apply": _catalog_apply,
     "operator": _operator,
+    "audit": _audit,
     "keys": _keys,
     "dev_wechat": _dev_wechat,
 }

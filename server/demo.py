@@ -38,7 +38,7 @@ from server.flows.catalog_apply import apply
 from server.jobs.check import check
 from server.jobs.findings import exit_code, render
 from server.service import listening
-from server.store.migrate import migrate
+from server.store.migrate import migrate_by_owner
 from server.telemetry import configure_logging
 
 CATALOG: Final = Path(__file__).parent / "dev" / "demo_catalog.toml"
@@ -147,7 +147,8 @@ def _at(config: Config, url: str) -> WeChatAccount | None:
 
 async def _prepare(parts: Parts, passwords: dict[str, str]) -> None:
     """The schema, the catalog and the accounts; all of it may be there from an earlier run."""
-    applied = await migrate(parts.bulk_database)
+    config = parts.config
+    applied = await migrate_by_owner(config.database_url or "", config.owner_database_url)
     if applied:
         print(f"Schema: applied {', '.join(applied)}")
     await parts.rehydration.guard()  # a cap can only be lowered in an open gate

@@ -15,9 +15,19 @@ UPLOAD_BYTES_MAX = (
     512 * 1024
 )  # so many scans, each field as long as it may be, are 430 KB; honest ones 170 KB
 STREAM_FRAME_BYTES_MAX = 4 * 1024  # one scan is under 400 bytes
+TURN_BYTES = (
+    192 * 1024
+)  # taken in one turn of the event loop: 300 scans, 20 ms; the next ones wait for the next turn
+LINE_WAIT_S_MAX = 0.4  # for a turn; past it scans are refused at once: who stands at a gate waits a second
+TURNED_AWAY_MAX = 128  # scans refused unread in one turn: 3 ms
 BODY_READ_S_MAX = (
     10.0  # an honest body comes with its head; a client that dribbles must not hold a place for ever
 )
+HEAD_READ_S_MAX = (
+    10.0  # from a head's first byte to its last: it is one packet, and a slow phone's still takes no second
+)
+ANSWER_TAKEN_S_MAX = 60.0  # who takes less than this of a waiting answer in so long is gone, or means to stay
+ANSWER_TAKEN_BYTES_MIN = 32 * 1024  # half a KB a second: the slowest network that a page is of any use on
 BODY_REST_S_MAX = (
     0.05  # a body right behind its head comes within a packet; then it is waited for as any other
 )
@@ -46,6 +56,7 @@ REPORT_SUMMARY_ROWS_MAX = (
 REPORT_FIGURES_ROWS_MAX = 10_000  # a year of hours, about 0.7 MiB of JSON; past it a longer unit is asked for
 REPORT_CSV_CHUNK_ROWS = 1_000  # rows a chunk of the streamed CSV: ~150 KiB, so memory stays flat
 REPORT_WRITE_S_MAX = 60.0  # a client that takes none of a chunk for so long is gone
+AUDIT_ENTRIES_MAX = 100_000  # of the trail, in one listing: 50 MiB of memory, and years of changes
 PRICE_FEN_MAX = 100_000_000  # one million yuan a unit; WeChat Pay's own ceiling is far lower
 PAYMENT_FEN_MAX = PRICE_FEN_MAX * ORDER_UNITS_MAX  # what the dearest order costs
 SELLABLE_MAX = 100_000_000
@@ -67,10 +78,14 @@ SCAN_SKEW_S_MAX = (
 )
 IDEMPOTENCY_REPLAY_S = 24 * 3600  # the same for an order's Idempotency-Key (Postgres keeps it for ever)
 REDIS_CALL_S_MAX = 2.0  # a healthy script takes under 5 ms; past this the caller is told 503 and retries
+LIMIT_CALL_S_MAX = 0.5  # to count an attempt: past it the attempt goes uncounted, and nobody has waited long
 REDIS_CONNECT_S_MAX = 2.0
 REDIS_ACK_MS_MAX = 1_000  # WAITAOF for a replica: past it the scan is "not acknowledged" (503), to be retried
 POSTGRES_CALL_S_MAX = 5.0  # settlement and reads; the gateway repeats a notification after 15 s
 POSTGRES_BULK_S_MAX = 60.0  # flushes, rehydrate pages and reports
+MIGRATION_S_MAX = 600.0  # building an index on a large table
+BACKUP_S_MAX = 6 * 3600.0  # a hundred million verdicts; a program that hangs must end
+PROGRAM_VERSION_S_MAX = 20.0  # `pg_dump --version`: a cold disk is slow
 POSTGRES_CONNECT_S_MAX = 3.0
 POSTGRES_ACQUIRE_S_MAX = 2.0  # a pool that is empty for so long means overload: 503 at once, not a queue
 GATEWAY_CALL_S_MAX = 5.0  # one call to a payment gateway
@@ -96,6 +111,7 @@ CERTIFICATE_ENDS_S = 30 * 24 * 3600  # a certificate's end is told so long befor
 SIMULATED_HANG_S = 15.0  # a call that the WeChat simulator leaves hanging: then it is cut
 SIMULATED_HOLD_S_MAX = 60.0  # a call that a test holds back in the simulator ends by itself
 SIMULATED_ANSWER_S_MAX = 5.0  # WeChat Pay takes a later answer to a notification for none
+DEADLINE_MS_MAX = 60_000  # X-Deadline-Ms: all bounds of ours are shorter; more is a mistake of unit
 READ_OWN_WRITE_S_MAX = 3.0  # how long settlement waits for the flusher to bring the order's row
 TICKET_LOAD_S_MAX = 2.0  # how long a scan of a ticket unknown to Redis waits for the flusher's cursor
 DIRECTORY_POLL_S = 0.5  # catalog, venues and operators are followed "within a second"
@@ -105,6 +121,10 @@ STREAM_PING_S = (
     20.0  # a gate that is silent so long is asked whether it lives, and has half as long to say so
 )
 STREAM_CLOSE_S_MAX = 2.0  # for the answers under way and the gate's goodbye, when its socket is closed
+LISTEN_BACKLOG = (
+    1_024  # connections that wait to be taken: all gates of a large venue, when a server comes back
+)
+KEYS_READ_S_MAX = 5.0  # files of a few KiB; a disk that hangs must not keep the next SIGHUP from being heard
 PASSWORD_WAIT_S_MAX = 5.0  # for a place to hash
 WORKERS_MAX = 64  # `serve --workers`: more cores than one Redis can keep busy
 WORKER_START_S_MAX = 30.0  # a worker that does not serve by then hangs; one second is usual
@@ -113,6 +133,40 @@ WORKERS_STOP_S_MAX = (
 )
 WORKER_RETRY_S_MIN, WORKER_RETRY_S_MAX = 0.1, 5.0  # pause before a worker that died is started again
 WORKER_STEADY_S = 60.0  # one that served for so long died of something new: no long pause
+
+# --- How often ------------------------------------------------------------------------------------------------
+# Free ones may come at once; each that follows waits, and one is forgotten every so many seconds. Scans have no such
+# bound: a venue sits behind one address, and a gate that is refused stands still.
+LOGIN_TRIES_FREE = (
+    5  # failed logins of one account from one address: people mistype, and try the old password
+)
+LOGIN_ACCOUNT_TRIES_FREE = (
+    20  # of one account from everywhere: the staff of a venue have a handful of addresses
+)
+LOGIN_ADDRESS_TRIES_FREE = (
+    100  # of all accounts from one address: a shift of 50 behind it, each of them wrong twice
+)
+LOGIN_PAUSE_S_MIN = 1.0  # after the first too many; it doubles with each
+LOGIN_PAUSE_S_MAX = (
+    60.0  # longer would lock staff out at whoever's will; 1,440 guesses a day find no password of 10
+)
+LOGIN_FORGET_S = (
+    60.0  # a failure is forgotten: as slow as the longest pause, so the longest pause is what stays
+)
+LOGIN_ADDRESS_FORGET_S = 6.0  # the same by address: 10 guesses a minute, whatever accounts are tried
+LOGIN_HOME_S = 30 * 24 * 3600  # an account is at home where it logged in lately: longer than a leave
+WECHAT_CODES_FREE = (
+    200  # codes that WeChat refuses, or has not answered yet, by address: honest ones it hardly ever does
+)
+WECHAT_CODES_FORGET_S = 1.0  # WeChat's own bound is per app: one address must not use it up for all buyers
+QR_SHOWN_FREE = (
+    30  # tokens of one ticket: it renews once in 50 s, on a few devices, and at each look at the page
+)
+QR_SHOWN_FORGET_S = 2.0  # 30 a minute for ever
+INQUIRIES_FREE = (
+    10  # about one order: its page asks every 6 s, perhaps on two devices, and its buyer taps beside it
+)
+INQUIRIES_FORGET_S = 2.0  # each costs a call to WeChat
 
 # --- Queues and batches ---------------------------------------------------------------------------------------
 SCAN_QUEUE_MAX = 4_096  # scans waiting for a shard: half a second of work at 8,000/s, then 503 at once
@@ -126,7 +180,9 @@ STREAM_SCANS_MAX = (
     64  # of one gate's socket under way: a turnstile has one or two, a collector of many gates more
 )
 # Larger calls make both sides wait in turn: the server for the answers of one, then Redis while they are given out.
-SCAN_BATCH_MAX = 64  # scans of one script call: 2 ms of Redis
+SCAN_BATCH = 64  # scans of one script call: 2 ms of Redis
+# A turn of the event loop brings as many scans as there are gates, and takes two calls: in a flood they must be larger.
+SCAN_BATCH_MAX = 512  # scans of one call when so many wait: 16 ms of Redis
 SCAN_CALLS_IN_FLIGHT_MAX = 2  # a shard's calls under way: one is being judged while the next is being written
 ORDER_QUEUE_MAX = 2_048  # orders waiting for stock: half a second of work at 4,000/s, then 503 at once
 ORDER_BATCH_MAX = 64  # orders of one script call: under 3 ms of Redis, so gates are not kept waiting
@@ -134,6 +190,8 @@ PASSWORD_HASHES_AT_ONCE_MAX = 2  # Argon2id takes 19 MiB and 50 ms each
 PASSWORD_QUEUE_MAX = (
     64  # logins that wait for a place: 2 s of hashing; a flood of wrong ones is told 503 at once
 )
+CONNECTIONS_MAX = 8_192  # of clients to one process: a few hundred MiB when all of them do their worst
+FILES_KEPT = 512  # open files that are not clients': connections to databases and gateways, logs, metrics
 FLUSH_BATCH_MAX = 5_000  # stream entries of one transaction: ~100 ms and a few MiB, so a crash repeats little
 FLUSH_ORDERS_MAX = 500  # orders of one transaction: free ones are issued there, up to 25,000 tickets
 FLUSH_WAIT_S = 0.25  # an idle flusher looks up so often, to see that it is to stop

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from server.config import Config, WeChatAccount
+from server.config import Config
 from server.flows.identity import WeChatDoor
 from server.flows.lookup import OrderLookup
 from server.flows.payment import Payments
@@ -17,12 +17,13 @@ from server.flows.wechat_news import WeChatNews
 from server.flows.wechat_pay import WeChatPay
 from server.hosted.gateway import HostedGateway
 from server.hot.stock import Stock
+from server.hot.throttle import Throttle
+from server.keyring import Keyring
 from server.limits import GATEWAY_CALL_S_MAX, LOGIN_CONNECTIONS_MAX
 from server.store.pool import Database
-from server.telemetry import CERTIFICATE_ENDS
 from server.wechat.client import WeChatClient
 from server.wechat.login import Login
-from server.wechat.signing import Signer, Verifier
+from server.wechat.merchant import MerchantKeys
 
 
 @dataclass(frozen=True)
@@ -65,47 +66,44 @@ async def open_sessions() -> AsyncIterator[Sessions]:
         yield Sessions(gateways, logins)
 
 
-def compose(config: Config, database: Database, stock: Stock, sessions: Sessions) -> Paying:
+def compose(
+    config: Config,
+    keyring: Keyring,
+    database: Database,
+    stock: Stock,
+    sessions: Sessions,
+    throttle: Throttle,
+) -> Paying:
     """Everything that takes payments, on this pool."""
     lookup = OrderLookup(database, stock)
     settlement = Settlement(lookup)
     hosted = None
     if config.gateway_url:
         hosted = HostedGateway(
-            sessions.gateways, config.gateway_url, config.gateway_secrets, public_url=config.public_url
+            sessions.gateways, config.gateway_url, keyring.gateway, public_url=config.public_url
         )
     wechat = None
-    if config.wechat is not None:
-        wechat = _wechat(config.wechat, sessions, database, lookup, settlement)
+    if keyring.merchant is not None:
+        wechat = _wechat(keyring.merchant, sessions, database, lookup, settlement, throttle)
     return Paying(lookup, settlement, Payments(hosted, None if wechat is None else wechat.pay), wechat)
 
 
 def _wechat(
-    account: WeChatAccount,
+    keys: MerchantKeys,
     sessions: Sessions,
     database: Database,
     lookup: OrderLookup,
     settlement: Settlement,
+    throttle: Throttle,
 ) -> WeChatParts:
-    for name, ends_at in account.certificates_end().items():
-        CERTIFICATE_ENDS.labels(name).set(ends_at.timestamp())
-    verifier = Verifier(account.verifying_keys())
-    signer = Signer(account.mchid, f"{account.mch_certificate.serial_number:X}", account.mch_key)
-    client = WeChatClient(
-        sessions.gateways,
-        account.api_urls,
-        signer,
-        verifier,
-        account.mchid,
-        public_key_id=account.public_key_id,
-    )
-    news = WeChatNews(database, settlement, client, verifier, account)
+    account = keys.account
+    client = WeChatClient(sessions.gateways, account.api_urls, keys.signer, keys.verifier, account.mchid)
+    news = WeChatNews(database, settlement, client, keys.verifier, keys.api_v3, account)
     login = Login(
         sessions.logins,
         account.login_url,
         (account.miniprogram_appid, account.miniprogram_secret),
         (account.appid, account.secret),
     )
-    return WeChatParts(
-        WeChatPay(database, lookup, client, signer, news, account), news, WeChatDoor(database, login)
-    )
+    pay = WeChatPay(database, lookup, client, keys.signer, news, account)
+    return WeChatParts(pay, news, WeChatDoor(database, login, throttle))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 import signal
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,19 @@ from aiohttp import web
 
 from server.app import Parts, build_app, build_jobs, open_parts
 from server.config import Config
-from server.limits import GARBAGE_OBJECTS, SHUTDOWN_DRAIN_S_MAX
+from server.domain.errors import Refusal
+from server.flows.keys_in_use import tell_keys
+from server.limits import (
+    CONNECTIONS_MAX,
+    FILES_KEPT,
+    GARBAGE_OBJECTS,
+    LISTEN_BACKLOG,
+    RETRY_S_MAX,
+    SHUTDOWN_DRAIN_S_MAX,
+)
+from server.rotation import hangup_signal, rotating
+from server.store import audit
+from server.telemetry import alert
 from server.web.connection import ExpressRunner
 from server.workers import come_up
 
@@ -41,15 +54,45 @@ async def listening(
     the address cannot be taken.
     """
     app = build_app(parts, metrics_dir=metrics_dir, jobs=build_jobs(parts) if with_jobs else None)
-    runner = ExpressRunner(app, shutdown_timeout=SHUTDOWN_DRAIN_S_MAX / 2, **CONNECTION)
+    runner = ExpressRunner(
+        app, connections_max=_room(), shutdown_timeout=SHUTDOWN_DRAIN_S_MAX / 2, **CONNECTION
+    )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, parts.config.host, parts.config.port, reuse_port=reuse_port)
+        site = web.TCPSite(
+            runner, parts.config.host, parts.config.port, backlog=LISTEN_BACKLOG, reuse_port=reuse_port
+        )
         await site.start()
         host, port = runner.addresses[0][:2]
-        yield address_of(host, port)
+        telling = asyncio.create_task(_tell_keys(parts))
+        try:
+            yield address_of(host, port)
+        finally:
+            telling.cancel()
+            await asyncio.wait([telling])
     finally:
         await runner.cleanup()
+
+
+async def _tell_keys(parts: Parts) -> None:
+    """To the audit trail, now and after each rotation.
+
+    Again and again while Postgres is away, which does not keep a server from serving.
+    """
+    told: Config | None = None
+    while True:
+        config = parts.keyring.config
+        if config is not told:
+            try:
+                if await tell_keys(parts.database, config, audit.process("serve")):
+                    _log.info("keys_changed")
+                told = config
+            except Refusal:
+                pass  # the next time
+            except Exception as fault:  # whatever it is, the gates go on; a person has to look
+                alert("AUDIT_TRAIL_UNWRITTEN", error=type(fault).__name__)
+                told = config
+        await asyncio.sleep(RETRY_S_MAX)
 
 
 def address_of(host: str, port: int) -> str:
@@ -58,13 +101,24 @@ def address_of(host: str, port: int) -> str:
 
 
 async def serve(
-    config: Config, *, with_jobs: bool, reuse_port: bool, metrics_dir: Path, leash: int | None = None
+    config: Config,
+    environment: Mapping[str, str],
+    *,
+    with_jobs: bool,
+    reuse_port: bool,
+    metrics_dir: Path,
+    leash: int | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, or, as one of several workers, until the parent at the other end has gone."""
+    """Serve until SIGTERM or SIGINT, or, as one of several workers, until the parent at the other end has gone.
+
+    SIGHUP reads the keys of `environment` again.
+    """
     stopped = stop_signal()
+    hung_up = hangup_signal(stopped)
     async with (
         open_parts(config) as parts,
         listening(parts, with_jobs=with_jobs, reuse_port=reuse_port, metrics_dir=metrics_dir) as address,
+        rotating(parts.keyring, environment, hung_up),
     ):
         _collect_less()
         if leash is None:
@@ -73,6 +127,19 @@ async def serve(
         await stopped.wait()
         held.cancel()
         _log.warning("stopping")
+
+
+def _room() -> int:
+    """How many clients may be connected: as many as the system lets this process open, less what it needs itself."""
+    wanted, unbounded = CONNECTIONS_MAX + FILES_KEPT, resource.RLIM_INFINITY
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != unbounded and soft < wanted:
+        with suppress(ValueError, OSError):  # some systems allow less than they tell
+            resource.setrlimit(
+                resource.RLIMIT_NOFILE, (wanted if hard == unbounded else min(wanted, hard), hard)
+            )
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS_MAX if soft == unbounded else max(soft // 2, min(CONNECTIONS_MAX, soft - FILES_KEPT))
 
 
 def _collect_less() -> None:
@@ -85,10 +152,14 @@ def _collect_less() -> None:
     gc.set_threshold(GARBAGE_OBJECTS, 20, 20)
 
 
-async def work(config: Config, *, leash: int | None = None) -> None:
-    """Run the jobs until SIGTERM or SIGINT, or, as the child of `serve --workers`, until the parent has gone."""
+async def work(config: Config, environment: Mapping[str, str], *, leash: int | None = None) -> None:
+    """Run the jobs until SIGTERM or SIGINT, or, as the child of `serve --workers`, until the parent has gone.
+
+    SIGHUP reads the keys of `environment` again: the jobs ask gateways.
+    """
     stopped = stop_signal()
-    async with open_parts(config) as parts:
+    hung_up = hangup_signal(stopped)
+    async with open_parts(config) as parts, rotating(parts.keyring, environment, hung_up):
         jobs = build_jobs(parts)
         running = asyncio.create_task(jobs.run())
         if leash is None:

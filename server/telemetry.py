@@ -34,12 +34,22 @@ REQUEST_SECONDS: Final = Histogram(
     ["route"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
+CONNECTIONS_CUT: Final = Counter(
+    "gateline_connections_cut",
+    "Connections of clients that were ended: half a head (HALF_HEAD), an answer not taken (DEAF), no room (NO_ROOM).",
+    ["reason"],
+)
 SCANS: Final = Counter("gateline_scans", "Verdicts told to gates, replays included.", ["verdict"])
 GATE_SOCKETS: Final = Gauge("gateline_gate_sockets", "Open sockets of gates.", multiprocess_mode="livesum")
 SCAN_BATCH: Final = Histogram(
     "gateline_scan_batch", "Scans of one script call.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
 )
 ORDERS: Final = Counter("gateline_orders", "Requests for an order by outcome.", ["outcome"])
+LIMITED: Final = Counter(
+    "gateline_limited",
+    "What came too often (held), or was let through uncounted since Redis was away (uncounted).",
+    ["limit", "outcome"],
+)
 SETTLEMENTS: Final = Counter(
     "gateline_settlements", "Payment news by gateway and outcome.", ["gateway", "outcome"]
 )
@@ -57,6 +67,15 @@ CERTIFICATE_ENDS: Final = Gauge(
     "Unix time at which a certificate ends.",
     ["certificate"],
     multiprocess_mode="mostrecent",
+)
+KEYS: Final = Gauge(
+    "gateline_keys",
+    "Processes that accept a key, and that issue or sign with it, by the key's id and fingerprint.",
+    ["purpose", "key", "use"],
+    multiprocess_mode="livesum",
+)
+KEY_RELOADS: Final = Counter(
+    "gateline_key_reloads", "How often keys were read again by a process, by outcome.", ["outcome"]
 )
 WECHAT_CALLS: Final = Counter(
     "gateline_wechat_calls", "Calls sent to WeChat, repeated ones too, by outcome.", ["call", "outcome"]

@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -121,6 +121,7 @@ class Worker:
         self._process: asyncio.subprocess.Process | None = None
         self._leash: socket.socket | None = None
         self._up_since: float | None = None  # by the monotonic clock
+        self._reread_due = False
 
     async def start(self) -> bool:
         """Start the process; False when it ended, or did not serve in time, which then ended it."""
@@ -144,6 +145,8 @@ class Worker:
             async with asyncio.timeout(WORKER_START_S_MAX):
                 if await asyncio.get_running_loop().sock_recv(ours, len(_UP)):
                     self._up_since = time.monotonic()
+                    if self._reread_due:
+                        self.reread()
                     return True
         except TimeoutError:
             _log.error("worker_hangs", worker=self.name, pid=self._process.pid)
@@ -165,6 +168,13 @@ class Worker:
             await asyncio.sleep(pause_s)
             if await self.start():
                 _log.warning("worker_started_again", worker=self.name, pid=self._process.pid)
+
+    def reread(self) -> None:
+        """Have the process read its keys again; one that starts, as soon as it serves: before, it would not hear it."""
+        self._reread_due = self._up_since is None
+        if self._process is not None and self._process.returncode is None and not self._reread_due:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGHUP)
 
     async def end(self, seconds: float) -> int:
         """Ask the process to finish what it began, wait so long, then kill it; its exit status."""
@@ -192,8 +202,16 @@ class Worker:
             multiprocess.mark_process_dead(self._process.pid, str(self._metrics_dir))  # type: ignore[no-untyped-call]
 
 
-async def run(workers: Sequence[Worker], jobs: Worker | None, address: str, stopped: asyncio.Event) -> int:
+async def run(
+    workers: Sequence[Worker],
+    jobs: Worker | None,
+    address: str,
+    stopped: asyncio.Event,
+    hung_up: asyncio.Event,
+) -> int:
     """Run all of them until `stopped`; 0 when each ended in order, 1 when one did not, or the first ones did not start.
+
+    Whenever `hung_up` is set, each reads its keys again.
 
     The first worker is started alone: what keeps it from serving is told once. The jobs are the last to stop, so that
     they flush what the workers decided.
@@ -201,6 +219,7 @@ async def run(workers: Sequence[Worker], jobs: Worker | None, address: str, stop
     everyone = [*([] if jobs is None else [jobs]), *workers]
     starting = asyncio.create_task(_start(everyone))
     stopping = asyncio.create_task(stopped.wait())
+    rereading = asyncio.create_task(_hand_on(hung_up, everyone))
     keeping: list[asyncio.Task[None]] = []
     status = 0
     try:
@@ -213,7 +232,7 @@ async def run(workers: Sequence[Worker], jobs: Worker | None, address: str, stop
             await asyncio.wait([stopping, *keeping], return_when=asyncio.FIRST_COMPLETED)
             _log.warning("stopping")
     finally:
-        tasks = [starting, stopping, *keeping]
+        tasks = [starting, stopping, rereading, *keeping]
         for task in tasks:
             task.cancel()
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
@@ -230,3 +249,11 @@ async def _start(everyone: Sequence[Worker]) -> bool:
         if not await each.start():
             return False
     return all(await asyncio.gather(*(each.start() for each in everyone[2:])))
+
+
+async def _hand_on(hung_up: asyncio.Event, everyone: Sequence[Worker]) -> None:
+    while True:
+        await hung_up.wait()
+        hung_up.clear()
+        for each in everyone:
+            each.reread()

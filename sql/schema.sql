@@ -86,6 +86,25 @@ CREATE TRIGGER product_functions_changed AFTER INSERT OR UPDATE OR DELETE ON pro
 CREATE TRIGGER operators_changed AFTER INSERT OR UPDATE OR DELETE ON operators
     FOR EACH STATEMENT EXECUTE FUNCTION raise_directory_version();
 
+-- Who changed what of the catalog, its people and the keys, and when: written in the transaction of the change. Rows are
+-- only ever added.
+CREATE TABLE audit_trail (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at            timestamptz NOT NULL DEFAULT now(), -- of the transaction: one catalog file, one moment
+    actor         text NOT NULL, -- "alice@host" of a command, "gateline serve 4711@host" of a process
+    database_role text NOT NULL DEFAULT session_user, -- as Postgres knows who wrote this
+    -- CATALOG_ADDED, CATALOG_CHANGED  a catalog file; subject: "product DAY", "venue pier", "function bus"
+    -- OPERATOR_ADDED, OPERATOR_CHANGED (role or venue), OPERATOR_DISABLED, PASSWORD_CHANGED  subject: the user name
+    -- KEYS_CHANGED  a server accepts or uses other keys than the one before; subject: "keys"
+    -- RESTORED      the record was read back from a backup; subject: the name of its file
+    action        text NOT NULL CONSTRAINT audit_trail_action
+                  CHECK (action IN ('CATALOG_ADDED', 'CATALOG_CHANGED', 'OPERATOR_ADDED', 'OPERATOR_CHANGED',
+                                    'OPERATOR_DISABLED', 'PASSWORD_CHANGED', 'KEYS_CHANGED', 'RESTORED')),
+    subject       text NOT NULL,
+    -- {"price_fen": {"old": 12800, "new": 9900}}; never a secret: keys by their ids and fingerprints
+    details       jsonb NOT NULL DEFAULT '{}'
+);
+
 -- ---------------------------------------------------------------------------------------------------------------
 -- Orders and payments
 -- ---------------------------------------------------------------------------------------------------------------

@@ -25,8 +25,7 @@ from server.dev.embedded import EmbeddedPostgres, EmbeddedServers, embedded
 from server.dev.wechat_keys import WeChatKeys
 from server.jobs import flusher
 from server.jobs.check import check
-from server.store.migrate import migrate
-from server.store.pool import Database
+from server.store.migrate import migrate_by_owner
 from server.web import appkeys
 from server.web.connection import ExpressRunner
 from tests.road import Road
@@ -65,13 +64,13 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer
 @pytest.fixture(scope="session")
 async def template(servers: EmbeddedServers) -> str:
     """A database with all migrations, cloned for each test."""
-    assert servers.database_url is not None
-    admin = await asyncpg.connect(servers.database_url)
+    assert servers.database_url is not None and servers.owner_database_url is not None
+    admin = await asyncpg.connect(servers.owner_database_url)
     await admin.execute(f"CREATE DATABASE {TEMPLATE}")
     await admin.close()
-    database = Database(database_named(servers.database_url, TEMPLATE), size_max=1)
-    await migrate(database)
-    await database.close()
+    await migrate_by_owner(
+        database_named(servers.database_url, TEMPLATE), database_named(servers.owner_database_url, TEMPLATE)
+    )
     return TEMPLATE
 
 
@@ -83,14 +82,21 @@ def database_named(url: str, name: str) -> str:
 
 @pytest.fixture
 async def database_url(servers: EmbeddedServers, template: str) -> AsyncIterator[str]:
-    """A fresh, migrated, empty database."""
-    assert servers.database_url is not None
+    """A fresh, migrated, empty database, as the server's role: what works in a test works with those rights."""
+    assert servers.database_url is not None and servers.owner_database_url is not None
     name = f"test_{secrets.token_hex(6)}"
-    admin = await asyncpg.connect(servers.database_url)
+    admin = await asyncpg.connect(servers.owner_database_url)
     await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     yield database_named(servers.database_url, name)
     await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await admin.close()
+
+
+@pytest.fixture
+def owner_url(servers: EmbeddedServers, database_url: str) -> str:
+    """The same database as its owner, who may do what the server may not."""
+    assert servers.owner_database_url is not None
+    return database_named(servers.owner_database_url, database_url.rpartition("/")[2])
 
 
 @pytest.fixture
@@ -110,9 +116,9 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-async def pg(database_url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
-    """A plain connection to the same database, for looking behind the server's back."""
-    connection = await asyncpg.connect(database_url)
+async def pg(owner_url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """A plain connection to the same database as its owner, for looking, and acting, behind the server's back."""
+    connection = await asyncpg.connect(owner_url)
     yield connection
     await connection.close()
 
@@ -131,6 +137,8 @@ def environment(redis_url: str, database_url: str, tmp_path: Path) -> dict[str, 
         "GATELINE_GATEWAY_URL": "http://127.0.0.1:9",
         "GATELINE_DEMO_LOGIN": "1",
         "GATELINE_GUEST_LOGIN": "1",
+        # One buyer orders as often as a test needs; what is about this bound sets it.
+        "GATELINE_BUYER_ORDERS_MAX": "0",
         "GATELINE_LOG_LEVEL": "error",
     }
 

@@ -28,6 +28,7 @@ def test_with_nothing_but_the_secrets_everything_has_its_default() -> None:
     assert load(REQUIRED) == Config(
         redis_url=None,
         database_url=None,
+        owner_database_url=None,
         host="127.0.0.1",
         port=8080,
         public_url="http://127.0.0.1:8080",
@@ -36,6 +37,7 @@ def test_with_nothing_but_the_secrets_everything_has_its_default() -> None:
         shards=1,
         ack=Ack.FSYNC,
         hold_s=900,
+        buyer_orders_max=10,
         qr_ttl_s=60,
         offline_window_s=86_400,
         buyer_token_s=7200,
@@ -46,6 +48,7 @@ def test_with_nothing_but_the_secrets_everything_has_its_default() -> None:
         gateway_url="https://pay.example",
         demo_login=False,
         guest_login=False,
+        guests_a_minute_max=120,
         stream_entries_max=5_000_000,
         redis_memory_mb_max=0,
         postgres_pool=10,
@@ -69,6 +72,7 @@ LEGAL: dict[str, dict[str, Any]] = {
         "postgresql://u@h/d?sslmode=require": "postgresql://u@h/d?sslmode=require",
         "postgresql:///d?host=/run/postgresql": "postgresql:///d?host=/run/postgresql",
     },
+    "GATELINE_OWNER_DATABASE_URL": {"": None},
     "GATELINE_HOST": {"0.0.0.0": "0.0.0.0", "::": "::", "gate-1.example": "gate-1.example"},  # noqa: S104
     "GATELINE_PORT": {"0": 0, "1": 1, "65535": 65_535},
     "GATELINE_PUBLIC_URL": {
@@ -80,6 +84,7 @@ LEGAL: dict[str, dict[str, Any]] = {
     "GATELINE_SHARDS": {"1": 1, "16": 16},
     "GATELINE_ACK": {"memory": Ack.MEMORY, "fsync": Ack.FSYNC, "replica": Ack.REPLICA},
     "GATELINE_HOLD_S": {"1": 1, "86400": 86_400},
+    "GATELINE_BUYER_ORDERS_MAX": {"0": 0, "100": 100},
     "GATELINE_QR_TTL_S": {"1": 1, "60": 60},
     "GATELINE_OFFLINE_WINDOW_S": {"0": 0, "86400": 86_400},
     "GATELINE_BUYER_TOKEN_S": {"60": 60, "604800": 604_800},
@@ -100,6 +105,7 @@ LEGAL: dict[str, dict[str, Any]] = {
     },
     "GATELINE_DEMO_LOGIN": {"0": False, "1": True},
     "GATELINE_GUEST_LOGIN": {"0": False, "1": True},
+    "GATELINE_GUESTS_A_MINUTE_MAX": {"0": 0, "100000": 100_000},
     "GATELINE_STREAM_ENTRIES_MAX": {"1000": 1_000, "100000000": 100_000_000},
     "GATELINE_REDIS_MEMORY_MB_MAX": {"0": 0, "1000000": 1_000_000},
     "GATELINE_POSTGRES_POOL": {"2": 2, "100": 100},
@@ -138,6 +144,7 @@ ILLEGAL: dict[str, tuple[str, ...]] = {
         "unix:",
         "rediss:///0",
     ),
+    "GATELINE_OWNER_DATABASE_URL": ("h/d", "mysql://h/d"),
     "DATABASE_URL": ("h/d", "mysql://h/d", "postgresql://h:port/d", "postgresql://h:99999/d", "postgresql:"),
     "GATELINE_HOST": ("", "a b", "a/b", "h:80/", "x" * 254, "é", "h\n", "http://h"),
     "GATELINE_PORT": (*NO_NUMBER, "65536"),
@@ -147,6 +154,8 @@ ILLEGAL: dict[str, tuple[str, ...]] = {
     "GATELINE_SHARDS": (*NO_NUMBER, "0", "17"),
     "GATELINE_ACK": ("", "Fsync", "always", "memory "),
     "GATELINE_HOLD_S": (*NO_NUMBER, "0", "86401"),
+    "GATELINE_BUYER_ORDERS_MAX": (*NO_NUMBER, "-1", "101"),
+    "GATELINE_GUESTS_A_MINUTE_MAX": (*NO_NUMBER, "-1", "100001"),
     "GATELINE_QR_TTL_S": (*NO_NUMBER, "0", "61"),
     "GATELINE_OFFLINE_WINDOW_S": (*NO_NUMBER, "86401"),
     "GATELINE_BUYER_TOKEN_S": (*NO_NUMBER, "59", "604801"),
@@ -176,6 +185,7 @@ ILLEGAL: dict[str, tuple[str, ...]] = {
         f"{'k' * 33}:{SECRET}",
         f"k1:{SECRET},",
         f"k1:{SECRET},k1:{OTHER}",
+        f"k1:{SECRET},k2:{SECRET}",  # one key under two ids
         f"k1:{SECRET}, k2:{OTHER}",
     ),
     "GATELINE_GATEWAY_SECRETS": (*NO_SECRET[1:], f"{SECRET},", f"{SECRET},short", f"{SECRET} {OTHER}"),
@@ -292,3 +302,15 @@ def test_without_a_public_address_clients_reach_us_where_we_listen(host: str, pu
 def test_the_configuration_cannot_be_changed_once_read() -> None:
     with pytest.raises(AttributeError):
         load(REQUIRED).port = 1  # type: ignore[misc]
+
+
+def test_the_owner_of_the_database_is_named_beside_the_server_or_not_at_all() -> None:
+    both = {
+        "DATABASE_URL": "postgresql://server@h/d",
+        "GATELINE_OWNER_DATABASE_URL": "postgresql://owner@h/d",
+    }
+
+    assert load(REQUIRED | both).owner_database_url == "postgresql://owner@h/d"
+    del both["DATABASE_URL"]
+    assert faults(REQUIRED | both) == faults(REQUIRED | both, serving=False)
+    assert "needs DATABASE_URL" in faults(REQUIRED | both)[0]

@@ -48,7 +48,7 @@ def test_a_merchant_is_read_whole(keys: WeChatKeys, merchant: dict[str, str]) ->
         keys.miniprogram_appid,
     )
     assert (account.secret, account.miniprogram_secret) == (keys.secret, keys.miniprogram_secret)
-    assert account.api_v3_key == keys.api_v3_key.encode()
+    assert account.api_v3_keys == (keys.api_v3_key.encode(),)
     assert account.mch_key.private_numbers() == keys.mch_key.private_numbers()
     assert account.mch_certificate == keys.mch_cert
     assert account.notify_url == "https://tickets.example/payments/wechat/notify"
@@ -192,7 +192,18 @@ ILLEGAL: dict[str, tuple[str, ...]] = {
     "MCHID": ("1" * 33, "a b", "é", "19\n"),
     "MCH_CERT": NOT_PEM,
     "MCH_KEY": NOT_PEM,
-    "API_V3_KEY": ("short", "k" * 31, "k" * 33, "é" * 16, "é" * 32, "k" * 31 + "\n"),
+    "API_V3_KEY": (
+        "k" * 65,
+        "k" * 32 + "," + "k" * 32,
+        "k" * 32 + ",",
+        "k" * 32 + " " + "l" * 32,
+        "short",
+        "k" * 31,
+        "k" * 33,
+        "é" * 16,
+        "é" * 32,
+        "k" * 31 + "\n",
+    ),
     "PUBLIC_KEY_ID": ("3A", "PUB_KEY_ID_", "pub_key_id_1", "PUB_KEY_ID_1\n", "PUB_KEY_ID_" + "1" * 65),
     "PUBLIC_KEY": NOT_PEM,
     "PLATFORM_CERTS": NOT_PEM,
@@ -266,7 +277,7 @@ def test_keys_come_from_files_too(tmp_path: Path, merchant: dict[str, str]) -> N
 
     assert account is not None and expected is not None
     assert account.verifying_keys() == expected.verifying_keys()
-    assert (account.api_v3_key, account.secret) == (expected.api_v3_key, expected.secret)
+    assert (account.api_v3_keys, account.secret) == (expected.api_v3_keys, expected.secret)
 
 
 def test_a_command_that_serves_no_one_needs_no_whole_merchant(merchant: dict[str, str]) -> None:

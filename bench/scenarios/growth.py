@@ -83,10 +83,11 @@ async def _small_site(bed: Bed) -> AsyncIterator[Site]:
     try:
         servers = EmbeddedServers(valkey, bed.servers.postgres)
         environment = fresh_environment(servers, bed.folder / "small")
-        admin = await asyncpg.connect(environment["DATABASE_URL"])
+        admin = await asyncpg.connect(environment["GATELINE_OWNER_DATABASE_URL"])
         await admin.execute(f"CREATE DATABASE {_DATABASE}")
         await admin.close()
-        environment["DATABASE_URL"] = environment["DATABASE_URL"].rpartition("/")[0] + f"/{_DATABASE}"
+        for name in ("DATABASE_URL", "GATELINE_OWNER_DATABASE_URL"):
+            environment[name] = environment[name].rpartition("/")[0] + f"/{_DATABASE}"
         async with open_site(servers, environment, bed.pinning, tickets=SMALL, uses=USES) as site:
             yield site
     finally:

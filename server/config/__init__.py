@@ -32,6 +32,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     redis_url: str | None
     database_url: str | None
+    owner_database_url: str | None
     host: str
     port: int
     public_url: str
@@ -40,6 +41,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     shards: int
     ack: Ack
     hold_s: int
+    buyer_orders_max: int
     qr_ttl_s: int
     offline_window_s: int
     buyer_token_s: int
@@ -50,6 +52,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     gateway_url: str
     demo_login: bool
     guest_login: bool
+    guests_a_minute_max: int
     stream_entries_max: int
     redis_memory_mb_max: int
     postgres_pool: int
@@ -79,6 +82,8 @@ def load(environment: Mapping[str, str], *, serving: bool = True) -> Config:
         for name in sorted(environment)
         if name.startswith("GATELINE_") and name not in known
     ]
+    if server.get("owner_database_url") and not server.get("database_url", True):
+        faults.append("GATELINE_OWNER_DATABASE_URL needs DATABASE_URL beside it: as whom the server works.")
     if faults:
         raise ConfigError("\n".join(faults))
     if not server["public_url"]:
@@ -115,7 +120,7 @@ def _read(
             faults.append(f"{setting.env} is missing: {setting.meaning}. Legal: {setting.legal}.")
             continue
         try:
-            values[setting.field] = setting.read(_content(text))
+            values[setting.field] = setting.read(content(text))
         except OSError as fault:
             faults.append(f"{setting.env} names a file that cannot be read: {fault.strerror}.")
         except (ValueError, KeyError, binascii.Error):
@@ -123,7 +128,8 @@ def _read(
     return values, faults
 
 
-def _content(text: str) -> str:
+def content(text: str) -> str:
+    """What a setting says, in its own text or in the file that it names. Raises OSError, UnicodeDecodeError."""
     if not text.startswith(_FILE):
         return text
     return Path(text.removeprefix(_FILE)).read_text(encoding="utf-8").strip()

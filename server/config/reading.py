@@ -22,6 +22,7 @@ class Setting(NamedTuple):
     legal: str
     meaning: str
     absent: Any = ()  # stands in for what must be given, where it is not needed
+    rotates: bool = False  # a running process takes another value when it reads its keys again (SIGHUP)
 
 
 def integer(low: int, high: int) -> Callable[[str], int]:
@@ -127,14 +128,14 @@ def secrets(text: str) -> tuple[bytes, ...]:
 
 
 def jwt_keys(text: str) -> tuple[tuple[str, bytes], ...]:
-    """`id:key,…`, each id once."""
+    """`id:key,…`, each id and each key once."""
     keys = []
     for part in text.split(","):
         kid, _, key = part.partition(":")
         if not re.fullmatch(r"[0-9A-Za-z_-]{1,32}", kid):
             raise ValueError
         keys.append((kid, secret(key)))
-    if len({kid for kid, _ in keys}) != len(keys):
+    if not len(keys) == len({kid for kid, _ in keys}) == len({key for _, key in keys}):
         raise ValueError
     return tuple(keys)
 
@@ -145,7 +146,7 @@ def qr_keys(text: str) -> tuple[tuple[int, bytes], ...]:
     keys = tuple((read_id(kid), key) for kid, key in jwt_keys(text))
     if any(len(key) != SECRET_BYTES_MIN for _, key in keys):
         raise ValueError
-    if not len(keys) == len({kid for kid, _ in keys}) == len({key for _, key in keys}):
+    if len({kid for kid, _ in keys}) != len(keys):  # two spellings of one
         raise ValueError
     return keys
 

@@ -46,7 +46,15 @@ SERVER_SETTINGS: tuple[Setting, ...] = (
         "",
         postgres_url,
         "postgresql:// address, or empty",
-        "PostgreSQL >= 15; empty: the embedded one",
+        "PostgreSQL >= 15, as the server's role; empty: the embedded one",
+    ),
+    Setting(
+        "GATELINE_OWNER_DATABASE_URL",
+        "owner_database_url",
+        "",
+        postgres_url,
+        "postgresql:// address, or empty",
+        "the same database as its owner, for `migrate`, `backup` and `restore`; empty: DATABASE_URL is the owner's",
     ),
     Setting("GATELINE_HOST", "host", "127.0.0.1", host, "a host name or address", "where to listen"),
     Setting(
@@ -101,6 +109,14 @@ SERVER_SETTINGS: tuple[Setting, ...] = (
         "how long an unpaid order holds its units",
     ),
     Setting(
+        "GATELINE_BUYER_ORDERS_MAX",
+        "buyer_orders_max",
+        "10",
+        integer(0, 100),  # their times are read and written as one string with each order
+        "0 to 100 orders; 0: no bound",
+        "new orders of one buyer in any GATELINE_HOLD_S, so also the units that one buyer keeps from others",
+    ),
+    Setting(
         "GATELINE_QR_TTL_S",
         "qr_ttl_s",
         "60",
@@ -139,6 +155,7 @@ SERVER_SETTINGS: tuple[Setting, ...] = (
         qr_keys,
         "id:key,… with ids 0 to 255, keys base64 of exactly 32 bytes",
         "keys of QR tokens; the first issues, all are accepted",
+        rotates=True,
     ),
     Setting(
         "GATELINE_JWT_KEYS",
@@ -147,6 +164,7 @@ SERVER_SETTINGS: tuple[Setting, ...] = (
         jwt_keys,
         f"id:key,… with ids of A-Z a-z 0-9 _ -, keys {_STRONG}",
         "keys of the bearer tokens; the first signs, all are accepted",
+        rotates=True,
     ),
     Setting(
         "GATELINE_GATEWAY_SECRETS",
@@ -155,6 +173,7 @@ SERVER_SETTINGS: tuple[Setting, ...] = (
         secrets,
         f"secret,… each {_STRONG}, or empty",
         "HMAC secrets shared with the payment gateway; the first signs, all are accepted",
+        rotates=True,
     ),
     Setting(
         "GATELINE_GATEWAY_URL",
@@ -179,6 +198,14 @@ SERVER_SETTINGS: tuple[Setting, ...] = (
         flag,
         "0 or 1",
         "1: POST /auth/guest/login makes a new buyer of whoever asks; their tickets live on their device, for 400 days",
+    ),
+    Setting(
+        "GATELINE_GUESTS_A_MINUTE_MAX",
+        "guests_a_minute_max",
+        "120",
+        integer(0, 100_000),
+        "0 to 100000 guests a minute; 0: no bound",
+        "new guests from one address, and as many at once: a venue's wifi, or a mobile network, is one address",
     ),
     Setting(
         "GATELINE_STREAM_ENTRIES_MAX",

@@ -30,7 +30,7 @@ class WeChatAccount(msgspec.Struct, frozen=True, kw_only=True):
     mchid: str
     mch_certificate: x509.Certificate  # its serial number signs with us; its end is watched
     mch_key: rsa.RSAPrivateKey
-    api_v3_key: bytes  # 32 bytes: opens notifications
+    api_v3_keys: tuple[bytes, ...]  # of 32 bytes: open notifications; two while one takes over
     public_key_id: str  # PUB_KEY_ID_…, empty: the certificate mode alone
     public_key: rsa.RSAPublicKey | None
     platform_certificates: tuple[x509.Certificate, ...]
@@ -114,10 +114,14 @@ def _public_key(text: str) -> rsa.RSAPublicKey | None:
     return key
 
 
-def _api_v3_key(text: str) -> bytes:
-    if not re.fullmatch(r"([!-~]{32})?", text):
+def _api_v3_keys(text: str) -> tuple[bytes, ...]:
+    """By their length, since a key may hold a comma."""
+    if not text:
+        return ()
+    found = re.fullmatch(r"([!-~]{32})(?:,([!-~]{32}))?", text)
+    if found is None or found[1] == found[2]:
         raise ValueError
-    return text.encode()
+    return tuple(key.encode() for key in found.groups() if key is not None)
 
 
 def _api_address(text: str) -> str:
@@ -155,6 +159,7 @@ WECHAT_SETTINGS: tuple[Setting, ...] = (
         _certificate,
         "one certificate in PEM, or empty",
         "the merchant's API certificate (`apiclient_cert.pem`)",
+        rotates=True,
     ),
     Setting(
         "GATELINE_WECHAT_MCH_KEY",
@@ -163,14 +168,16 @@ WECHAT_SETTINGS: tuple[Setting, ...] = (
         _private_key,
         "an RSA key in PEM without a password, or empty",
         "its private key (`apiclient_key.pem`)",
+        rotates=True,
     ),
     Setting(
         "GATELINE_WECHAT_API_V3_KEY",
-        "api_v3_key",
+        "api_v3_keys",
         "",
-        _api_v3_key,
-        "32 characters, or empty",
-        "the APIv3 key: opens notifications",
+        _api_v3_keys,
+        "32 characters, or twice that with a comma between, or empty",
+        "the APIv3 key: opens notifications; two while one takes over",
+        rotates=True,
     ),
     Setting(
         "GATELINE_WECHAT_PUBLIC_KEY_ID",
@@ -179,6 +186,7 @@ WECHAT_SETTINGS: tuple[Setting, ...] = (
         _match(r"(PUB_KEY_ID_[0-9A-Za-z]{1,64})?"),
         "PUB_KEY_ID_…, or empty",
         "id of the WeChat Pay public key (public-key mode)",
+        rotates=True,
     ),
     Setting(
         "GATELINE_WECHAT_PUBLIC_KEY",
@@ -187,6 +195,7 @@ WECHAT_SETTINGS: tuple[Setting, ...] = (
         _public_key,
         _PEM,
         "the WeChat Pay public key (`pub_key.pem`)",
+        rotates=True,
     ),
     Setting(
         "GATELINE_WECHAT_PLATFORM_CERTS",
@@ -195,6 +204,7 @@ WECHAT_SETTINGS: tuple[Setting, ...] = (
         _certificates,
         "PEM, one or several, or empty",
         "platform certificates (certificate mode, or while migrating from it)",
+        rotates=True,
     ),
     Setting(
         "GATELINE_WECHAT_MINIPROGRAM_APPID",
@@ -268,7 +278,7 @@ def account(values: Mapping[str, Any], public_url: str) -> tuple[WeChatAccount |
     if not values["mchid"]:
         given = [each.env for each in WECHAT_SETTINGS if values[each.field] and each.default == ""]
         return None, [f"{env} needs GATELINE_WECHAT_MCHID." for env in given]
-    needed = ("mch_certificate", "mch_key", "api_v3_key")
+    needed = ("mch_certificate", "mch_key", "api_v3_keys")
     faults = [
         f"{each.env} is missing: {each.meaning}. Legal: {each.legal}."
         for each in WECHAT_SETTINGS

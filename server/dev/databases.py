@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ def databases(config: Config) -> Iterator[Config]:
         return
     joined = _running(config.data_dir)
     if joined is not None:
-        yield _named(config, *joined)
+        yield _named(config, joined)
         return
     with embedded(
         config.data_dir,
@@ -40,41 +39,47 @@ def databases(config: Config) -> Iterator[Config]:
         need_postgres=config.database_url is None,
         appendfsync="everysec" if config.ack is Ack.MEMORY else "always",
     ) as servers:
+        addresses = Addresses(servers.redis_url, servers.database_url, servers.owner_database_url)
         file = config.data_dir / _FILE
-        _write(
-            file, {"redis_url": servers.redis_url, "database_url": servers.database_url, "pid": os.getpid()}
-        )
+        _write(file, addresses)
         try:
-            yield _named(config, servers.redis_url, servers.database_url)
+            yield _named(config, addresses)
         finally:
             file.unlink(missing_ok=True)
 
 
-def _named(config: Config, redis_url: str | None, database_url: str | None) -> Config:
-    return msgspec.structs.replace(
-        config,
-        redis_url=config.redis_url or redis_url,
-        database_url=config.database_url or database_url,
-    )
+class Addresses(msgspec.Struct, frozen=True):
+    """How the embedded servers of a data folder are reached; None for one that is not needed there."""
+
+    redis_url: str | None = None
+    database_url: str | None = None
+    owner_database_url: str | None = None
 
 
-def _write(file: Path, addresses: dict[str, object]) -> None:
+def _named(config: Config, addresses: Addresses) -> Config:
+    if config.database_url is None:
+        config = msgspec.structs.replace(
+            config, database_url=addresses.database_url, owner_database_url=addresses.owner_database_url
+        )
+    return msgspec.structs.replace(config, redis_url=config.redis_url or addresses.redis_url)
+
+
+def _write(file: Path, addresses: Addresses) -> None:
     """The addresses hold passwords: for this user's eyes only, from the first byte on."""
     file.unlink(missing_ok=True)
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        json.dump(addresses, stream)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(msgspec.json.encode(addresses))
 
 
-def _running(data_dir: Path) -> tuple[str | None, str | None] | None:
+def _running(data_dir: Path) -> Addresses | None:
     """The addresses that another process has left, if the servers behind them answer."""
     try:
-        addresses = json.loads((data_dir / _FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        addresses = msgspec.json.decode((data_dir / _FILE).read_bytes(), type=Addresses)
+    except (FileNotFoundError, msgspec.DecodeError):
         return None
-    redis_url, database_url = addresses.get("redis_url"), addresses.get("database_url")
-    if all(_answers(url) for url in (redis_url, database_url) if url):
-        return redis_url, database_url
+    if all(_answers(url) for url in (addresses.redis_url, addresses.database_url) if url):
+        return addresses
     return None
 
 

@@ -34,6 +34,11 @@ class EmbeddedServers:
         """What DATABASE_URL would say."""
         return self.postgres.url if self.postgres else None
 
+    @property
+    def owner_database_url(self) -> str | None:
+        """What GATELINE_OWNER_DATABASE_URL would say."""
+        return self.postgres.owner_url if self.postgres else None
+
 
 @contextmanager
 def embedded(

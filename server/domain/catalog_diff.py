@@ -24,12 +24,16 @@ class ChangeKind(enum.Enum):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One entry against the record; `fields` as `price_fen 12800 -> 9900`, or `price_fen 12800` when it is new."""
+    """One entry against the record; `fields` as `price_fen 12800 -> 9900`, or `price_fen 12800` when it is new.
+
+    `values` is the same for machines: `{"price_fen": {"old": 12800, "new": 9900}}`, without `old` when it is new.
+    """
 
     kind: ChangeKind
     noun: str  # function, venue, product or operator
     name: str  # its code, SKU or user name
     fields: tuple[str, ...] = ()
+    values: Mapping[str, Mapping[str, Any]] = {}
 
     def __str__(self) -> str:
         head = f"{self.kind.value} {self.noun} {self.name}"
@@ -58,16 +62,22 @@ def _changes(
         before = known.get(name)
         after = {field: getattr(entry, field) for field in entry.__struct_fields__ if field != key}
         if before is None:
-            fields = [f"{field} {_text(value)}" for field, value in after.items() if value is not None]
+            new = {field: value for field, value in after.items() if value is not None}
+            fields = [f"{field} {_text(value)}" for field, value in new.items()]
+            values = {field: {"new": _plain(value)} for field, value in new.items()}
             kind = ChangeKind.ADD
         else:
-            fields = [
-                f"{field} {_text(getattr(before, field))} -> {_text(value)}"
+            changed = {
+                field: (getattr(before, field), value)
                 for field, value in after.items()
                 if value != getattr(before, field)
-            ]
+            }
+            fields = [f"{field} {_text(old)} -> {_text(value)}" for field, (old, value) in changed.items()]
+            values = {
+                field: {"old": _plain(old), "new": _plain(value)} for field, (old, value) in changed.items()
+            }
             kind = ChangeKind.CHANGE if fields else ChangeKind.NOTHING
-        changes.append(Change(kind, noun, name, tuple(fields)))
+        changes.append(Change(kind, noun, name, tuple(fields), values))
     return changes
 
 
@@ -107,3 +117,16 @@ def _text(value: Any) -> str:
     if isinstance(value, tuple):
         return " ".join(f"{code}={uses}" for code, uses in value)
     return str(value)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, datetime):
+        return _text(value)
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, tuple):
+        return dict(value)
+    return value

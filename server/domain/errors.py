@@ -73,6 +73,11 @@ class ErrorCode(enum.Enum):
     QR_UNKNOWN_KEY = (422, False, "The QR token was made with a key that is not accepted here.")
     SCAN_TOO_OLD = (422, False, "The scan was made longer ago than scans may be uploaded.")
     SCAN_IN_FUTURE = (422, False, "The scan was made in the future, says its gate: set the gate's clock.")
+    # 429: too often; `retry_after_s` (and Retry-After) says when to come back
+    TOO_MANY_ATTEMPTS = (429, True, "Too many logins failed: wait before the next one.")
+    TOO_MANY_GUESTS = (429, True, "Too many new guests came from this address: wait before the next one.")
+    TOO_MANY_ORDERS = (429, True, "This buyer has made as many orders as one may in this time.")
+    TOO_MANY_REQUESTS = (429, True, "This was asked for too often: wait before the next time.")
     # 500, 502, 503
     PAYMENT_REJECTED = (
         502,
@@ -81,6 +86,7 @@ class ErrorCode(enum.Enum):
     )
     INTERNAL = (500, True, "Something failed that no one expected. The request_id finds it in the log.")
     OVERLOADED = (503, True, "Too many requests are waiting. Retry, with the same ids.")
+    DEADLINE_PASSED = (503, True, "Not decided within X-Deadline-Ms. Retry, with the same ids.")
     BACKLOG_FULL = (503, True, "The record is too far behind to take more. Retry, with the same ids.")
     GATE_CLOSED = (503, True, "Redis is being loaded. Retry, with the same ids.")
     REDIS_UNAVAILABLE = (503, True, "Redis did not answer in time: undecided. Retry, with the same ids.")

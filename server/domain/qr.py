@@ -14,8 +14,11 @@ same screen, and are read faster from a scratched phone.
 
 A key must not seal more than 2**32 tokens, since nonces are random (NIST SP 800-38D, 8.3): at 1000 tokens a
 second that is 49 days. To rotate, first let every process read the new key, then let it issue, and keep the
-old one for as long as a token lives (a minute at most) or a retried scan may come.
+old one for as long as a token lives (a minute at most) or a scan of one may come: a gate that was offline
+uploads its scans up to a day later.
 """
+
+from __future__ import annotations
 
 import base64
 import enum
@@ -95,7 +98,7 @@ class QrKeys:
     same key has two ids, or ``current`` is not among the ids.
     """
 
-    __slots__ = ("_ciphers", "current")
+    __slots__ = ("_ciphers", "_current")
 
     def __init__(self, keys: Mapping[int, bytes], current: int | None = None) -> None:
         if not keys:
@@ -109,9 +112,18 @@ class QrKeys:
             raise ValueError("two QR key ids hold the same key")
         if current is not None and current not in keys:
             raise ValueError(f"QR key {current} is to issue, but is not among the keys")
-        self.current: Final = next(iter(keys)) if current is None else current
+        self._current = next(iter(keys)) if current is None else current
         # One cipher a key, made once: AESGCM expands the key on construction.
-        self._ciphers: Final = {key_id: AESGCM(key) for key_id, key in keys.items()}
+        self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
+
+    def replace(self, other: QrKeys) -> None:
+        """Take over the keys of ``other``, for everyone who holds this object, with the next token."""
+        self._current, self._ciphers = other._current, other._ciphers
+
+    @property
+    def current(self) -> int:
+        """The id of the key that issues."""
+        return self._current
 
     def cipher(self, key_id: int) -> AESGCM | None:
         """Return the cipher of a key, or None if we do not hold it."""
@@ -120,7 +132,7 @@ class QrKeys:
     @property
     def current_cipher(self) -> AESGCM:
         """The cipher that issues."""
-        return self._ciphers[self.current]
+        return self._ciphers[self._current]
 
     def __repr__(self) -> str:
         return f"QrKeys(ids={list(self._ciphers)}, current={self.current})"

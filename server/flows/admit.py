@@ -7,6 +7,7 @@ turns into another one.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Final
@@ -60,24 +61,32 @@ class Admission:
         self._oldest_ms = int((offline_window_s + SCAN_SKEW_S_MAX) * 1000)
         self._now = now
 
-    async def admit(self, presented: Presented, operator: Operator) -> Decision:
+    async def admit(
+        self, presented: Presented, operator: Operator, patience_s: float | None = None
+    ) -> Decision:
         """The verdict on one scan. Raises Refusal, see `judge`."""
-        return await self.judge(self.read(presented, operator))
+        return await self.judge(self.read(presented, operator), patience_s)
 
-    async def judge(self, scan: Scan) -> Decision:
+    async def judge(self, scan: Scan, patience_s: float | None = None) -> Decision:
         """The verdict on a scan that was read.
 
         Raises Refusal for what is no verdict: SCAN_ID_CONFLICT, SCAN_TOO_OLD, SCAN_IN_FUTURE; OVERLOADED,
-        BACKLOG_FULL, GATE_CLOSED, REDIS_UNAVAILABLE, NOT_ACKNOWLEDGED, NOT_RECORDED_YET (all transient: retry with the
-        same scan_id).
+        BACKLOG_FULL, GATE_CLOSED, REDIS_UNAVAILABLE, NOT_ACKNOWLEDGED, NOT_RECORDED_YET, and after `patience_s` seconds
+        DEADLINE_PASSED (all transient: retry with the same scan_id).
         """
         self._backlog.admit()
-        answer = await self._redeemer.redeem(scan)
+        loop = asyncio.get_running_loop()
+        until = None if patience_s is None else loop.time() + patience_s
+        answer = await self._redeemer.redeem(scan, patience_s)
         if answer is Undecided.TICKET_ABSENT:
-            known = await self._loader.load_unknown(scan.ticket_code)
+            try:
+                async with asyncio.timeout_at(until):
+                    known = await self._loader.load_unknown(scan.ticket_code)
+            except TimeoutError as late:
+                raise Refusal(ErrorCode.DEADLINE_PASSED) from late
             if not known:
                 scan = msgspec.structs.replace(scan, ruled=Verdict.TICKET_NOT_FOUND)
-            answer = await self._redeemer.redeem(scan)
+            answer = await self._redeemer.redeem(scan, None if until is None else until - loop.time())
         if isinstance(answer, Undecided):
             raise Refusal(self._why(answer, scan))
         decision = Decision.parse(answer)
@@ -89,18 +98,26 @@ class Admission:
         presented: Presented,
         operator: Operator,
         told: Callable[[str | Undecided | BaseException], None],
+        patience_s: float | None = None,
     ) -> None:
         """Ask the gate without a coroutine: `told` gets the verdict's line, what is undecided, or a fault.
 
         What is undecided is for `admit`, which knows what to do about it: nothing was decided, so asking again is safe.
         The caller counts the verdict. Raises Refusal at once: BACKLOG_FULL, OVERLOADED.
         """
-        self.post(self.read(presented, operator), told)
+        if self._redeemer.full:  # before the QR is opened: a refusal must be cheaper than a verdict
+            raise Refusal(ErrorCode.OVERLOADED)
+        self.post(self.read(presented, operator), told, patience_s)
 
-    def post(self, scan: Scan, told: Callable[[str | Undecided | BaseException], None]) -> None:
+    def post(
+        self,
+        scan: Scan,
+        told: Callable[[str | Undecided | BaseException], None],
+        patience_s: float | None = None,
+    ) -> None:
         """The same with a scan that was read; what is undecided is for `judge`."""
         self._backlog.admit()
-        self._redeemer.post(scan, told)
+        self._redeemer.post(scan, told, patience_s)
 
     def read(self, presented: Presented, operator: Operator) -> Scan:
         """The scan behind what was presented, with what is ruled without Redis as of now, or of when it was made."""

@@ -1,9 +1,9 @@
 """Applying a catalog file: what it would change, and the change itself, all or nothing.
 
-Everything is one Postgres transaction under the catalog's lock, so a second apply begins where the first has ended, and
-finds nothing left to do. A cap that is new or goes up is published to Redis after the commit: Redis allows less than
-the record for a moment, never more. A cap that goes DOWN must hold in Redis first, against holds that the record does
-not have yet; `cap.lua` decides that in one step. Around that step:
+Everything is one Postgres transaction under the catalog's lock, the entries of the audit trail too, so a second apply
+begins where the first has ended, and finds nothing left to do. A cap that is new or goes up is published to Redis
+after the commit: Redis allows less than the record for a moment, never more. A cap that goes DOWN must hold in Redis
+first, against holds that the record does not have yet; `cap.lua` decides that in one step. Around that step:
 
 1.  All rows are written, not committed. Publishing and rehydration are held back: until we end, nobody else sets a cap.
 2.  Another transaction COMMITS a cap message for every lowered product. It waits, since publishing is held back.
@@ -22,13 +22,14 @@ from typing import Final
 
 import msgspec
 
+from server.domain.audit import Act, Action
 from server.domain.catalog import Directory, Entitlement, Product, Terms
 from server.domain.catalog_diff import Change, ChangeKind, compare
 from server.domain.catalog_file import CatalogFile, CatalogFileError, ProductEntry
 from server.domain.errors import Refusal
 from server.domain.toml_table import Fault
 from server.hot.stock import CapCode, Stock
-from server.store import catalog, outbox
+from server.store import audit, catalog, outbox
 from server.store.locks import join_unless_loading
 from server.store.outbox import Kind, Message
 from server.store.pool import Connection, Database
@@ -71,14 +72,28 @@ async def apply(db: Database, stock: Stock, file: CatalogFile, *, dry_run: bool 
     async with db.transaction() as connection:
         await catalog.lock_catalog(connection)
         changes = await plan(connection, stock, file)
-        changed = {(change.noun, change.name) for change in changes if change.kind is not ChangeKind.NOTHING}
+        changed = {(change.noun, change.name) for change in changes if _is_news(change)}
         if changed:
             record = await catalog.read_directory(connection)
             await _write(connection, file, record, changed)
+            await audit.record(connection, [_act(change) for change in changes if _is_news(change)])
             lowered = [cap for cap in _caps(file, record) if cap.sellable < cap.before]
             if lowered:
                 await _lower(db, connection, stock, lowered)
     return changes
+
+
+def _is_news(change: Change) -> bool:
+    return change.kind is not ChangeKind.NOTHING
+
+
+def _act(change: Change) -> Act:
+    added = change.kind is ChangeKind.ADD
+    if change.noun == "operator":
+        action = Action.OPERATOR_ADDED if added else Action.OPERATOR_CHANGED
+        return Act(action, change.name, change.values)
+    action = Action.CATALOG_ADDED if added else Action.CATALOG_CHANGED
+    return Act(action, f"{change.noun} {change.name}", change.values)
 
 
 async def _write(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from server.flows.directory import DirectoryFollower
 from server.flows.lookup import OrderLookup
 from server.flows.settle import Settlement, consistent
 from server.hot.stock import HoldAnswer, HoldCode, Stock
+from server.hot.throttle import Throttle
 from server.limits import READ_OWN_WRITE_S_MAX
 from server.store import orders, outbox
 from server.store.outbox import Kind, Message
@@ -43,7 +45,7 @@ def utc_now() -> datetime:
 class Checkout:
     """Everything that a buyer may do with an order."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts that it stands on, and a clock that tests can hold
         self,
         db: Database,
         directory: DirectoryFollower,
@@ -51,6 +53,7 @@ class Checkout:
         lookup: OrderLookup,
         settlement: Settlement,
         provider: PaymentProvider,
+        throttle: Throttle,
         *,
         hold_s: int,
         now: Callable[[], datetime] = utc_now,
@@ -61,14 +64,18 @@ class Checkout:
         self._lookup = lookup
         self._settlement = settlement
         self._provider = provider
+        self._throttle = throttle
         self._hold = timedelta(seconds=hold_s)
         self._now = now
 
-    async def create(self, payer: Payer, idempotency_key: str, wanted: list[WantedLine]) -> Offer:
+    async def create(
+        self, payer: Payer, idempotency_key: str, wanted: list[WantedLine], patience_s: float | None = None
+    ) -> Offer:
         """Hold the units and make the order, once per idempotency key; then prepare its payment.
 
-        Raises Refusal: PRODUCT_NOT_FOUND, IDEMPOTENCY_CONFLICT, PRODUCT_INACTIVE, SOLD_OUT, GATE_CLOSED, and whatever
-        the provider's rules refuse, before anything is held.
+        An order that is not held within `patience_s` seconds is refused: DEADLINE_PASSED.
+        Raises Refusal: PRODUCT_NOT_FOUND, IDEMPOTENCY_CONFLICT, PRODUCT_INACTIVE, SOLD_OUT, TOO_MANY_ORDERS,
+        GATE_CLOSED, and whatever the provider's rules refuse, before anything is held.
         """
         now = self._now()
         drafted = draft(wanted, self._directory.current, now)
@@ -84,7 +91,7 @@ class Checkout:
             expires_at=now + self._hold,
             lines=drafted.lines,
         )
-        answer = await self._stock.hold(order, drafted.on_sale)
+        answer = await self._stock.hold(order, drafted.on_sale, patience_s)
         ORDERS.labels(answer.code.name).inc()
         if answer.code is HoldCode.HELD:
             made = Order.just_made(order)
@@ -128,10 +135,7 @@ class Checkout:
 
     async def of_buyer(self, buyer_id: str, order_id: str) -> Order:
         """The buyer's order. Raises Refusal(ORDER_NOT_FOUND), also for the order of someone else."""
-        order = await self._lookup.find(order_id)
-        if order.buyer_id != buyer_id:
-            raise Refusal(ErrorCode.ORDER_NOT_FOUND)
-        return order
+        return await self._lookup.find(order_id, buyer_id)
 
     async def orders_of(self, buyer_id: str, before: str, limit: int) -> list[Order]:
         """A page of the buyer's recorded orders, newest first, older than the order id `before`."""
@@ -143,12 +147,13 @@ class Checkout:
 
         Also about one that has ended: the money may have come too late, and the news of it been lost.
 
-        Raises Refusal: GATEWAY_UNAVAILABLE; AMOUNT_MISMATCH, PAYEE_MISMATCH and TRANSACTION_CONFLICT when the
-        provider's word contradicts the order.
+        Raises Refusal: GATEWAY_UNAVAILABLE, TOO_MANY_REQUESTS; AMOUNT_MISMATCH, PAYEE_MISMATCH and TRANSACTION_CONFLICT
+        when the provider's word contradicts the order.
         """
         order = await self.of_buyer(buyer_id, order_id)
         if order.status not in _UNPAID or order.total_fen == 0:
             return order
+        await self._throttle.inquiry(order_id)
         news = await self._provider.query(order_id)
         for settled in [await self._settlement.settle(each) for each in news]:
             consistent(settled)
@@ -160,9 +165,9 @@ class Checkout:
         Raises Refusal: ORDER_NOT_FOUND, ORDER_NOT_CANCELLABLE, NOT_RECORDED_YET.
         """
 
+        await self.of_buyer(buyer_id, order_id)  # before the row is locked: nobody else gets so far
+
         async def act(connection: Connection, order: Order) -> Order:
-            if order.buyer_id != buyer_id:
-                raise Refusal(ErrorCode.ORDER_NOT_FOUND)
             if order.status is OrderStatus.CANCELLED:
                 return order
             if order.status is not OrderStatus.PENDING_PAYMENT:
@@ -200,5 +205,7 @@ def _refusal(answer: HoldAnswer, order: NewOrder) -> Refusal:
         product_id = order.lines[int(answer.subject) - 1].product_id
         if answer.code is HoldCode.INACTIVE:
             return Refusal(ErrorCode.PRODUCT_INACTIVE, product_id=product_id)
-        return Refusal(ErrorCode.SOLD_OUT, product_id=product_id, available=answer.free)
+        return Refusal(ErrorCode.SOLD_OUT, product_id=product_id, available=answer.figure)
+    if answer.code is HoldCode.TOO_MANY:
+        return Refusal(ErrorCode.TOO_MANY_ORDERS, retry_after_s=math.ceil(answer.figure / 1000))
     return Refusal(ErrorCode.GATE_CLOSED)

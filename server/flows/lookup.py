@@ -29,29 +29,35 @@ class OrderLookup:
         self._db = db
         self._stock = stock
 
-    async def find(self, order_id: str) -> Order:
-        """The order as it stands. Raises Refusal: ORDER_NOT_FOUND, or that Postgres or Redis is away.
+    async def find(self, order_id: str, buyer_id: str | None = None) -> Order:
+        """The order as it stands; with `buyer_id`, if it is theirs.
 
-        While Postgres is away, an order just made is still found.
+        Raises Refusal: ORDER_NOT_FOUND, or that Postgres or Redis is away.
+
+        While Postgres is away, an order just made is still found. Someone else's is looked for as far as one that is
+        not there, so that neither the answer nor its time tells that it exists.
         """
         away: Refusal | None = None
         try:
-            async with self._db.connection() as connection:
-                order = await orders.get(connection, order_id)
+            order = await self._recorded(order_id, buyer_id)
             if order is not None:
                 return order
         except Refusal as refusal:
             away = refusal
         new = await self._stock.held(order_id)
-        if new is not None:
+        if new is not None and buyer_id in (None, new.buyer_id):
             return Order.just_made(new)
         if away is not None:
             raise away
-        async with self._db.connection() as connection:  # recorded and ended between the two looks
-            order = await orders.get(connection, order_id)
+        order = await self._recorded(order_id, buyer_id)  # and ended between the two looks
         if order is None:
             raise Refusal(ErrorCode.ORDER_NOT_FOUND)
         return order
+
+    async def _recorded(self, order_id: str, buyer_id: str | None) -> Order | None:
+        async with self._db.connection() as connection:
+            order = await orders.get(connection, order_id)
+        return order if order is not None and buyer_id in (None, order.buyer_id) else None
 
     async def with_lock(self, order_id: str, act: Callable[[Connection, Order], Awaitable[T]]) -> T:
         """Run `act` in one transaction with the order's row locked, waiting for the row if the order is just made.

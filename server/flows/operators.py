@@ -1,7 +1,8 @@
 """The accounts of gate staff and analysts: to add one, to disable one, to set a password.
 
 Servers follow within a second: whoever is disabled, or has a new password, is out with every token issued before. Each
-change takes the catalog's lock, so that it and a catalog file that is being applied wait for one another.
+change takes the catalog's lock, so that it and a catalog file that is being applied wait for one another, and is
+written into the audit trail with who runs the command.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import enum
 
+from server.domain.audit import Act, Action
 from server.domain.catalog import Role
 from server.domain.passwords import acceptable, hash_password
 from server.domain.toml_table import USERNAME
 from server.limits import LOGIN_NAME_CHARS_MAX, PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN
-from server.store import catalog
+from server.store import audit, catalog
 from server.store.pool import Database
 
 
@@ -50,6 +52,8 @@ async def add(db: Database, username: str, role: Role, venue: str | None, passwo
             raise OperatorError(OperatorFault.UNKNOWN_VENUE)
         if not await catalog.add_operator(connection, username, role, venue, password_hash):
             raise OperatorError(OperatorFault.USERNAME_TAKEN)
+        details = {"role": {"new": role.value}, "venue": {"new": venue}}
+        await audit.record(connection, [Act(Action.OPERATOR_ADDED, username, details)])
 
 
 async def disable(db: Database, username: str) -> None:
@@ -61,6 +65,7 @@ async def disable(db: Database, username: str) -> None:
         await catalog.lock_catalog(connection)
         if not await catalog.disable_operator(connection, username):
             raise OperatorError(OperatorFault.UNKNOWN_OPERATOR)
+        await audit.record(connection, [Act(Action.OPERATOR_DISABLED, username)])
 
 
 async def set_password(db: Database, username: str, password: str) -> None:
@@ -73,6 +78,7 @@ async def set_password(db: Database, username: str, password: str) -> None:
         await catalog.lock_catalog(connection)
         if not await catalog.set_password(connection, username, password_hash):
             raise OperatorError(OperatorFault.UNKNOWN_OPERATOR)
+        await audit.record(connection, [Act(Action.PASSWORD_CHANGED, username)])
 
 
 async def _hash(password: str) -> str:

@@ -7,6 +7,7 @@ import asyncio
 from server.domain.catalog import Role
 from server.domain.errors import ErrorCode, Refusal
 from server.domain.passwords import DECOY, verify_password
+from server.hot.throttle import Throttle
 from server.limits import PASSWORD_HASHES_AT_ONCE_MAX, PASSWORD_QUEUE_MAX, PASSWORD_WAIT_S_MAX
 from server.store import catalog
 from server.store.pool import Database
@@ -15,17 +16,29 @@ from server.store.pool import Database
 class StaffDoor:
     """Checks passwords, a few at once: hashing is slow by intent."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, throttle: Throttle) -> None:
         self._db = db
+        self._throttle = throttle
         self._places = asyncio.Semaphore(PASSWORD_HASHES_AT_ONCE_MAX)
         self._waiting = 0
 
-    async def enter(self, username: str, password: str) -> tuple[Role, int]:
-        """(role, token generation) of this member of the staff.
+    async def enter(self, username: str, password: str, address: str) -> tuple[Role, int]:
+        """(role, token generation) of this member of the staff, who asks from this address.
 
-        Raises Refusal: LOGIN_FAILED, the same for every reason and after the same time; OVERLOADED when too many others
-        are logging in.
+        Raises Refusal: LOGIN_FAILED, the same for every reason and after the same time; TOO_MANY_ATTEMPTS, at once,
+        whether there is such an account or not; OVERLOADED when too many others are logging in.
         """
+        attempt = await self._throttle.login(username, address)
+        try:
+            who = await self._look(username, password)
+        except Refusal as refusal:
+            if refusal.code is not ErrorCode.LOGIN_FAILED:
+                await attempt.take_back()
+            raise
+        await attempt.succeeded()
+        return who
+
+    async def _look(self, username: str, password: str) -> tuple[Role, int]:
         async with self._db.connection() as connection:
             stored = await catalog.password_of(connection, username)
         phc = stored.password_hash if stored is not None and stored.enabled else None

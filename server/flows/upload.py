@@ -35,13 +35,15 @@ _log: Final = structlog.get_logger(__name__)
 class _Upload:
     """One upload: what is open of it, and who hears of it."""
 
-    def __init__(self, told: Told) -> None:
+    def __init__(self, told: Told, patience_s: float | None) -> None:
         loop = asyncio.get_running_loop()
         self.told = told
         self.open: dict[_Asked, None] = {}  # in the order of the list
         self.last: dict[tuple[str, str], _Asked] = {}  # the last scan so far of a ticket, of a scan_id
         self.verdicts: Counter[Verdict] = Counter()
-        self.deadline = loop.time() + UPLOAD_WAIT_S_MAX
+        impatient = patience_s is not None and patience_s < UPLOAD_WAIT_S_MAX
+        self.deadline = loop.time() + (patience_s if impatient and patience_s else UPLOAD_WAIT_S_MAX)
+        self.late = ErrorCode.DEADLINE_PASSED if impatient else ErrorCode.OVERLOADED
         self.over = False  # the deadline has passed, or nobody waits any more
         self.read = False  # all of it
         self.done: asyncio.Future[None] = loop.create_future()
@@ -101,16 +103,23 @@ class Uploads:
         self._under_way = 0
         self._insisting: set[asyncio.Task[None]] = set()
 
-    async def judge(self, scans: Iterable[tuple[int, Presented]], operator: Operator, told: Told) -> None:
+    async def judge(
+        self,
+        scans: Iterable[tuple[int, Presented]],
+        operator: Operator,
+        told: Told,
+        patience_s: float | None = None,
+    ) -> None:
         """Judge the scans of one upload: `told` hears of each, as soon as it is decided, or why it is not.
 
-        A scan for which there was no place within 10 s is told OVERLOADED: it may be uploaded again, as may all others.
+        A scan for which there was no place within 10 s is told OVERLOADED, or DEADLINE_PASSED after `patience_s` if
+        that is less: it may be uploaded again, as may all others.
         Raises Refusal(OVERLOADED) at once when too many uploads are being judged.
         """
         if self._under_way >= UPLOADS_AT_ONCE_MAX:
             raise Refusal(ErrorCode.OVERLOADED)
         self._under_way += 1
-        upload = _Upload(told)
+        upload = _Upload(told, patience_s)
         timer = asyncio.get_running_loop().call_at(upload.deadline, self._end, upload)
         try:
             for number, (place, presented) in enumerate(scans, 1):
@@ -204,7 +213,7 @@ class Uploads:
         """The time is over: what has not been asked yet is not asked any more; what has been is waited for."""
         upload.over = True
         for asked in [each for each in upload.open if not each.begun]:
-            upload.tell(asked, Refusal(ErrorCode.OVERLOADED))
+            upload.tell(asked, Refusal(upload.late))
 
 
 def _final(outcome: BaseException) -> bool:

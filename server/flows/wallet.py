@@ -11,6 +11,7 @@ from server.domain import qr
 from server.domain.errors import ErrorCode, Refusal
 from server.domain.redemption import unpack_remaining
 from server.domain.tickets import Ticket, TicketStatus
+from server.hot.throttle import Throttle
 from server.hot.tickets import GateTickets, TicketOwner
 from server.limits import TICKETS_PAGE_MAX
 from server.store import tickets
@@ -25,6 +26,7 @@ class Wallet:
         db: Database,
         gate: GateTickets,
         qr_keys: qr.QrKeys,
+        throttle: Throttle,
         *,
         qr_ttl_s: int,
         now: Callable[[], float] = time.time,
@@ -32,6 +34,7 @@ class Wallet:
         self._db = db
         self._gate = gate
         self._qr_keys = qr_keys
+        self._throttle = throttle
         self._qr_ttl_ms = qr_ttl_s * 1000
         self._now = now
 
@@ -43,41 +46,43 @@ class Wallet:
 
     async def find(self, code: str) -> Ticket:
         """One ticket with live remaining uses. Raises Refusal(TICKET_NOT_FOUND)."""
-        async with self._db.connection() as connection:
-            found = await tickets.get_many(connection, [code])
-        if not found:
-            raise Refusal(ErrorCode.TICKET_NOT_FOUND)
-        return (await self._live(found))[0]
+        return (await self._live([await self._recorded(code)]))[0]
 
     async def of_owner(self, code: str, buyer_id: str) -> Ticket:
         """The buyer's own ticket. Raises Refusal(TICKET_NOT_FOUND), also for the ticket of someone else."""
-        ticket = await self.find(code)
-        if ticket.buyer_id != buyer_id:
+        return (await self._live([await self._recorded(code, buyer_id)]))[0]
+
+    async def _recorded(self, code: str, buyer_id: str | None = None) -> Ticket:
+        """Someone else's is answered as one that is not there, and as soon."""
+        async with self._db.connection() as connection:
+            found = await tickets.get_many(connection, [code])
+        if not found or buyer_id not in (None, found[0].buyer_id):
             raise Refusal(ErrorCode.TICKET_NOT_FOUND)
-        return ticket
+        return found[0]
 
     async def show(self, code: str, buyer_id: str) -> qr.IssuedQr:
-        """A fresh QR token for the buyer's own ticket. Raises Refusal: TICKET_NOT_FOUND, TICKET_NOT_USABLE.
+        """A fresh QR token for the buyer's own ticket.
 
-        Redis is asked first, so that people at the gate can show their tickets while Postgres is away.
+        Raises Refusal: TICKET_NOT_FOUND, TICKET_NOT_USABLE; TOO_MANY_REQUESTS, to its owner alone. Redis is asked
+        first, so that people at the gate can show their tickets while Postgres is away.
         """
         now_ms = int(self._now() * 1000)
-        owner = await self._owner(code)
-        if owner.buyer_id != buyer_id:
-            raise Refusal(ErrorCode.TICKET_NOT_FOUND)
+        owner = await self._owner(code, buyer_id)
         expired = owner.valid_until_ms is not None and now_ms >= owner.valid_until_ms
         if expired or owner.status == TicketStatus.VOID.value:
             raise Refusal(ErrorCode.TICKET_NOT_USABLE)
+        await self._throttle.qr(code)
         return qr.issue(self._qr_keys, code, now_ms=now_ms, ttl_ms=self._qr_ttl_ms)
 
-    async def _owner(self, code: str) -> TicketOwner:
+    async def _owner(self, code: str, buyer_id: str) -> TicketOwner:
+        """The ticket, if it is the buyer's; someone else's is looked for as far as one that is not there."""
         try:
             owner = await self._gate.owner(code)
         except Refusal:
             owner = None
-        if owner is not None:
+        if owner is not None and owner.buyer_id == buyer_id:
             return owner
-        ticket = await self.find(code)
+        ticket = await self._recorded(code, buyer_id)
         until = ticket.valid_until
         until_ms = None if until is None else int(until.timestamp() * 1000)
         return TicketOwner(ticket.buyer_id, ticket.status.value, until_ms)

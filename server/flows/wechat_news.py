@@ -19,7 +19,7 @@ from server.store import attempts
 from server.store.pool import Database
 from server.telemetry import SETTLEMENTS, alert
 from server.wechat.client import Rejected, WeChatClient, WeChatError
-from server.wechat.sealed import Envelope, TradeState, Transaction, Unreadable, open_notification
+from server.wechat.sealed import ApiV3Keys, Envelope, TradeState, Transaction, Unreadable
 from server.wechat.signing import Verified, Verifier
 
 _log = structlog.get_logger(__name__)
@@ -35,6 +35,7 @@ class WeChatNews:
         settlement: Settlement,
         client: WeChatClient,
         verifier: Verifier,
+        api_v3_keys: ApiV3Keys,
         account: WeChatAccount,
         *,
         now: Callable[[], float] = time.time,
@@ -43,6 +44,7 @@ class WeChatNews:
         self._settlement = settlement
         self._client = client
         self._verifier = verifier
+        self._api_v3_keys = api_v3_keys
         self._account = account
         self._now = now
 
@@ -60,7 +62,7 @@ class WeChatNews:
         one, most likely); what settlement raises, so that WeChat tells it again.
         """
         try:
-            transaction = open_notification(envelope, self._account.api_v3_key)
+            transaction = self._api_v3_keys.open(envelope)
         except Unreadable as fault:
             alert("WECHAT_NOTIFICATION_UNREADABLE", why=str(fault))
             raise Refusal(ErrorCode.NOTIFICATION_UNREADABLE) from None

@@ -7,7 +7,7 @@ us of payments by `POST /payments/notify`, and answers `GET <gateway>/transactio
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Final, Literal
 from urllib.parse import urlencode
@@ -71,7 +71,7 @@ class HostedGateway:
         self,
         session: aiohttp.ClientSession,
         url: str,
-        secrets: Sequence[bytes],
+        secrets: signing.Secrets,
         *,
         public_url: str,
         now: Callable[[], float] = time.time,
@@ -95,13 +95,13 @@ class HostedGateway:
             f"order_id={order.order_id}&amount_fen={order.total_fen}&currency={CURRENCY}&expires_at={expires_at}"
             f"&{self._notify_url}"
         )
-        signature = signing.digest(self._secrets[0], "pay", asked.encode())
+        signature = signing.digest(self._secrets.current[0], "pay", asked.encode())
         return Prepared(channel, {"payUrl": f"{self._url}/pay?{asked}&signature={signature}"})
 
     async def query(self, order_id: str) -> list[PaymentNews]:
         """Ask for the order's payment; none: the gateway knows of no finished one."""
         path = f"/transactions/{order_id}"
-        signed = signing.headers(self._secrets, path.encode(), int(self._now()))
+        signed = signing.headers(self._secrets.current, path.encode(), int(self._now()))
         try:
             async with self._session.get(
                 self._url + path,
@@ -113,7 +113,7 @@ class HostedGateway:
                 if answer.status == 404:
                     return []
                 if answer.status != 200 or not signing.holds(
-                    self._secrets, answer.headers, raw, int(self._now())
+                    self._secrets.current, answer.headers, raw, int(self._now())
                 ):
                     raise Refusal(ErrorCode.GATEWAY_UNAVAILABLE)
                 news = _answer.decode(raw).news()

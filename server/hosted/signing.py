@@ -16,6 +16,17 @@ TIMESTAMP_HEADER: Final = "X-Signature-Timestamp"
 SIGNATURE_HEADER: Final = "X-Signature"
 
 
+class Secrets:
+    """The secrets that are shared with the gateway now."""
+
+    def __init__(self, secrets: Sequence[bytes]) -> None:
+        self.current = tuple(secrets)
+
+    def replace(self, other: Secrets) -> None:
+        """Use those of the other from now on, for everyone who holds this object."""
+        self.current = other.current
+
+
 def digest(secret: bytes, timestamp: str, payload: bytes) -> str:
     """`v1=<hex>` of the payload at that time."""
     return "v1=" + hmac.digest(secret, timestamp.encode() + b"." + payload, "sha256").hex()

@@ -15,7 +15,7 @@ from typing import Final, Generic, TypeVar
 import structlog
 
 from server.domain.errors import ErrorCode, Refusal
-from server.limits import QUEUED_S_MAX, SCAN_BATCH_MAX, SCAN_CALLS_IN_FLIGHT_MAX, SCAN_QUEUE_MAX
+from server.limits import QUEUED_S_MAX, SCAN_BATCH, SCAN_BATCH_MAX, SCAN_CALLS_IN_FLIGHT_MAX, SCAN_QUEUE_MAX
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -33,11 +33,13 @@ class Batcher(Generic[Item, Answer]):
         decide: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
         *,
         queue_max: int = SCAN_QUEUE_MAX,
+        batch: int = SCAN_BATCH,
         batch_max: int = SCAN_BATCH_MAX,
         in_flight_max: int = SCAN_CALLS_IN_FLIGHT_MAX,
     ) -> None:
         self._decide = decide
         self._queue_max = queue_max
+        self._batch = batch
         self._batch_max = batch_max
         self._in_flight_max = in_flight_max
         self._queue: deque[tuple[Item, Callable[[Answer | BaseException], None], float]] = deque()
@@ -46,27 +48,40 @@ class Batcher(Generic[Item, Answer]):
         self._woken = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def post(self, item: Item, told: Callable[[Answer | BaseException], None]) -> None:
+    def post(
+        self, item: Item, told: Callable[[Answer | BaseException], None], patience_s: float | None = None
+    ) -> None:
         """Queue an item; `told` is called once, with its answer or with what went wrong.
 
-        Raises Refusal(OVERLOADED) when the queue is full; then `told` is not called.
+        After `patience_s` seconds that is DEADLINE_PASSED: an item that is still queued then is never sent, and what
+        was sent is decided, and recorded, without being told. Raises Refusal at once, and `told` is not called:
+        OVERLOADED when the queue is full, DEADLINE_PASSED when no patience is left.
         """
-        if len(self._queue) >= self._queue_max:
+        if self.full:
             raise Refusal(ErrorCode.OVERLOADED)
         loop = self._loop
         if loop is None:  # asked for once: each asking costs a system call
             loop = self._loop = asyncio.get_running_loop()
+        if patience_s is not None:
+            if patience_s <= 0:
+                raise Refusal(ErrorCode.DEADLINE_PASSED)
+            told = _Impatient(told, loop, patience_s)
         self._queue.append((item, told, loop.time() + QUEUED_S_MAX))
         if not self._woken and self._in_flight < self._in_flight_max:
             # Not now but at the end of this turn: what other connections brought in the same turn goes along.
             self._woken = True
             loop.call_soon(self._wake)
 
-    def submit(self, item: Item) -> asyncio.Future[Answer]:
+    def submit(self, item: Item, patience_s: float | None = None) -> asyncio.Future[Answer]:
         """The same for a coroutine: await the future for the answer."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.post(item, partial(_settle, answer))
+        self.post(item, partial(_settle, answer), patience_s)
         return answer
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more is taken now."""
+        return len(self._queue) >= self._queue_max
 
     def waiting(self) -> int:
         """How many items are queued and not yet sent."""
@@ -91,11 +106,14 @@ class Batcher(Generic[Item, Answer]):
             call.add_done_callback(self._calls.discard)
 
     def _next_batch(self) -> list[tuple[Item, Callable[[Answer | BaseException], None]]]:
-        """The oldest items; those that waited too long for a Redis that hangs are refused, not sent."""
+        """The oldest items, but for those whose callers gave up, and those that waited too long: Redis hangs."""
         now = asyncio.get_running_loop().time()
         batch: list[tuple[Item, Callable[[Answer | BaseException], None]]] = []
-        while self._queue and len(batch) < self._batch_max:
+        room = min(max(self._batch, len(self._queue) // self._in_flight_max), self._batch_max)
+        while self._queue and len(batch) < room:
             item, told, deadline = self._queue.popleft()
+            if isinstance(told, _Impatient) and told.gave_up:
+                continue
             if now <= deadline:
                 batch.append((item, told))
             else:
@@ -123,6 +141,31 @@ class Batcher(Generic[Item, Answer]):
             return
         for (_, told), answer in zip(batch, answers, strict=True):
             _tell(told, answer)
+
+
+class _Impatient(Generic[Answer]):
+    """A caller who waits for so long and no longer: told once, in time or that it is too late."""
+
+    __slots__ = ("_timer", "_told", "gave_up")
+
+    def __init__(
+        self,
+        told: Callable[[Answer | BaseException], None],
+        loop: asyncio.AbstractEventLoop,
+        patience_s: float,
+    ) -> None:
+        self._told = told
+        self._timer = loop.call_later(patience_s, self._give_up)
+        self.gave_up = False
+
+    def __call__(self, answer: Answer | BaseException) -> None:
+        if not self.gave_up:
+            self._timer.cancel()
+            self._told(answer)
+
+    def _give_up(self) -> None:
+        self.gave_up = True
+        _tell(self._told, Refusal(ErrorCode.DEADLINE_PASSED))
 
 
 def _tell(told: Callable[[Answer | BaseException], None], answer: Answer | BaseException) -> None:

@@ -14,6 +14,9 @@ STOCK_EPOCH = "{stock}:epoch"
 ORDERS_STREAM = "{stock}:orders"
 STOCK_SLOT = "stock"
 WRITE_PROBE = "{stock}:probe"  # string: set now and then, to see whether Redis takes writes
+_LIMITS = (
+    "{limits}"  # a slot of their own: one script counts in several of them, and losing them loses no truth
+)
 
 
 def shard_of(code: str, shards: int) -> int:
@@ -46,6 +49,16 @@ def ticket(shard: int, code: str) -> str:
     return f"{{s{shard:02d}}}:t:{code}"
 
 
+def any_ticket() -> str:
+    """Pattern, for SCAN: the tickets of every shard, also of an earlier number of shards."""
+    return "{s*}:t:*"
+
+
+def code_of(ticket_name: str) -> str:
+    """The code of a ticket, from the name of its hash."""
+    return ticket_name.rpartition(":")[2]
+
+
 def said(shard: int) -> list[str]:
     """Hashes that take turns of `SAID_TURN_S`: the verdict that each scan_id was told, see `redeem.lua`."""
     return [f"{{s{shard:02d}}}:said:{place}" for place in range(SAID_TURNS)]
@@ -64,6 +77,51 @@ def hold(order_id: str) -> str:
 def idempotency(buyer_id: str, key: str) -> str:
     """String with a time to live: order id and payload hash of the order made under the buyer's key."""
     return f"{{stock}}:i:{buyer_id}/{key}"  # a key has no slash: no two pairs make one name
+
+
+def recent_orders(buyer_id: str) -> str:
+    """String with a time to live: when the buyer made their latest orders, see `hold.lua`."""
+    return f"{{stock}}:b:{buyer_id}"
+
+
+def tries(account: str, address: str) -> str:
+    """Hash, as all buckets (`limit.lua`): logins that failed, of one account from one address."""
+    return f"{_LIMITS}:try:{account}/{address}"  # no user name has a slash
+
+
+def tries_of_account(account: str) -> str:
+    """Bucket: logins to one account that failed, from everywhere."""
+    return f"{_LIMITS}:account:{account}"
+
+
+def tries_from(address: str) -> str:
+    """Bucket: logins from one address that failed, to whatever account."""
+    return f"{_LIMITS}:address:{address}"
+
+
+def at_home(account: str, address: str) -> str:
+    """String with a time to live: present when the account has logged in from there lately."""
+    return f"{_LIMITS}:home:{account}/{address}"
+
+
+def codes_from(address: str) -> str:
+    """Bucket: WeChat's codes from one address that WeChat did not take."""
+    return f"{_LIMITS}:codes:{address}"
+
+
+def guests_from(address: str) -> str:
+    """Bucket: guests made for one address."""
+    return f"{_LIMITS}:guests:{address}"
+
+
+def shown(ticket_code: str) -> str:
+    """Bucket: QR tokens made for one ticket."""
+    return f"{_LIMITS}:qr:{ticket_code}"
+
+
+def inquired(order_id: str) -> str:
+    """Bucket: questions about one order to its payment gateway, asked by its buyer."""
+    return f"{_LIMITS}:query:{order_id}"
 
 
 def streams(shards: int) -> list[str]:

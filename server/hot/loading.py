@@ -8,7 +8,7 @@ a token of its own, in every slot, and every later write is a transaction that h
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Container, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -28,9 +28,9 @@ from server.limits import POSTGRES_BULK_S_MAX, REHYDRATE_PAGE, SAID_TURN_S, SAID
 FILL: Final = Script("fill")
 _OVERTAKEN: Final = -1
 # Patterns, for SCAN.
-_TICKETS: Final = "{s*}:t:*"
 _SAID: Final = "{s*}:said:*"
-_HOLDS: Final = "{stock}:o:*"
+_HOLDS: Final = "{stock}:[oi]:*"  # and the idempotency keys, which the record has, too
+_STOCKS: Final = "{stock}:p:*"
 
 
 class Loading:
@@ -62,18 +62,19 @@ class Loading:
 
     async def forget_tickets(self) -> None:
         """Remove every ticket and remembered verdict, of any number of shards."""
-        await self._forget(_TICKETS)
+        await self._forget(keys.any_ticket())
         await self._forget(_SAID)
 
     async def forget_holds(self) -> None:
-        """Remove every hold."""
+        """Remove every hold, and which orders were made under which keys: of orders that the record may have lost."""
         await self._forget(_HOLDS)
 
-    async def _forget(self, pattern: str) -> None:
+    async def _forget(self, pattern: str, *, keep: Container[str] = ()) -> None:
         page: list[str] = []
         try:
             async for name in self._redis.scan_iter(match=pattern, count=REHYDRATE_PAGE):
-                page.append(name)
+                if name not in keep:
+                    page.append(name)
                 if len(page) >= REHYDRATE_PAGE:
                     await self._unlink(page)
                     page = []
@@ -93,11 +94,12 @@ class Loading:
                 await ask(self._redis.unlink(*of_slot))
 
     async def stock(self, levels: Mapping[int, Level]) -> None:
-        """Write the units of products over whatever Redis has."""
+        """Write the units of all products over whatever Redis has, and forget products that the record has lost."""
         async with self._writing(keys.STOCK_SLOT) as pipe:
             for product_id, level in levels.items():
                 units = {"sellable": level.sellable, "reserved": level.reserved, "sold": level.sold}
                 pipe.hset(keys.stock(product_id), mapping=units)
+        await self._forget(_STOCKS, keep={keys.stock(product_id) for product_id in levels})
 
     async def holds(self, orders: Sequence[Order]) -> None:
         """Write the holds of recorded orders; their units are counted by `stock`."""

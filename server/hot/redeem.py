@@ -29,19 +29,30 @@ class Redeemer:
         """Where a scan is judged: at its ticket, or, when its token named none, where its scan_id falls."""
         return keys.shard_of(scan.ticket_code or scan.scan_id, self._shards)
 
-    async def redeem(self, scan: Scan) -> str | Undecided:
+    async def redeem(self, scan: Scan, patience_s: float | None = None) -> str | Undecided:
         """The verdict's line (`Decision.parse` reads it), or why nothing was decided.
 
-        Raises Refusal: OVERLOADED at once, REDIS_UNAVAILABLE, NOT_ACKNOWLEDGED. A retry with the same scan_id is safe.
+        Raises Refusal: OVERLOADED at once, DEADLINE_PASSED after `patience_s`, REDIS_UNAVAILABLE, NOT_ACKNOWLEDGED. A
+        retry with the same scan_id is safe.
         """
-        return await self._batchers[self.shard_of(scan)].submit(scan)
+        return await self._batchers[self.shard_of(scan)].submit(scan, patience_s)
 
-    def post(self, scan: Scan, told: Callable[[str | Undecided | BaseException], None]) -> None:
+    def post(
+        self,
+        scan: Scan,
+        told: Callable[[str | Undecided | BaseException], None],
+        patience_s: float | None = None,
+    ) -> None:
         """The same without a coroutine: `told` is called once, with the line, or why there is none.
 
         Raises Refusal(OVERLOADED) at once.
         """
-        self._batchers[self.shard_of(scan)].post(scan, told)
+        self._batchers[self.shard_of(scan)].post(scan, told, patience_s)
+
+    @property
+    def full(self) -> bool:
+        """Whether no shard takes a scan now."""
+        return all(batcher.full for batcher in self._batchers)
 
     def waiting(self) -> int:
         """How many scans are queued, over all shards."""

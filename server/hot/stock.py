@@ -33,6 +33,7 @@ class HoldCode(enum.IntEnum):
     CONFLICT = 2
     INACTIVE = 3
     SOLD_OUT = 4
+    TOO_MANY = 5
     CLOSED = -1
     NOT_LOADED = -2
 
@@ -46,11 +47,14 @@ class CapCode(enum.IntEnum):
 
 
 class HoldAnswer(msgspec.Struct, frozen=True):
-    """`subject`: the order's id, or the number of the refused line from 1; `free`: units left of that line."""
+    """`subject`: the order's id, or the number of the refused line from 1.
+
+    `figure`: units left of that line (SOLD_OUT), or ms after which the buyer may order again (TOO_MANY).
+    """
 
     code: HoldCode
     subject: str
-    free: int
+    figure: int
 
 
 class Level(msgspec.Struct, frozen=True):
@@ -69,27 +73,39 @@ def read_order(text: str) -> NewOrder:
 class Stock:
     """All stock, in one slot of Redis."""
 
-    def __init__(self, redis: Redis, runner: ScriptRunner) -> None:
+    def __init__(
+        self, redis: Redis, runner: ScriptRunner, *, buyer_orders_max: int = 0, window_s: int = 0
+    ) -> None:
+        """`buyer_orders_max`: new orders of one buyer in any `window_s`; 0: no bound."""
         self._redis = redis
         self._runner = runner
+        self._bound: tuple[int, int] = (buyer_orders_max, window_s * 1000)
         self._holds: Batcher[_Wanted, HoldAnswer] = Batcher(
-            self._hold, queue_max=ORDER_QUEUE_MAX, batch_max=ORDER_BATCH_MAX
+            self._hold, queue_max=ORDER_QUEUE_MAX, batch=ORDER_BATCH_MAX, batch_max=ORDER_BATCH_MAX
         )
 
-    async def hold(self, order: NewOrder, on_sale: Sequence[bool]) -> HoldAnswer:
+    async def hold(
+        self, order: NewOrder, on_sale: Sequence[bool], patience_s: float | None = None
+    ) -> HoldAnswer:
         """Reserve all lines or none and record the order, unless the idempotency key has made one before.
 
         Orders of concurrent callers are judged together, in one step. Raises Refusal: OVERLOADED at once;
-        REDIS_UNAVAILABLE and NOT_ACKNOWLEDGED: undecided, and a retry with the same key is safe.
+        DEADLINE_PASSED after `patience_s`, REDIS_UNAVAILABLE and NOT_ACKNOWLEDGED: undecided, and a retry with the same
+        key is safe.
         """
-        return await self._holds.submit((order, on_sale))
+        return await self._holds.submit((order, on_sale), patience_s)
 
     async def _hold(self, wanted: Sequence[_Wanted]) -> list[HoldAnswer]:
         names = [keys.STOCK_EPOCH, keys.ORDERS_STREAM]
-        args: list[str | int] = [IDEMPOTENCY_REPLAY_S]
+        args: list[str | int] = [IDEMPOTENCY_REPLAY_S, *self._bound]
         products: dict[int, int] = {}  # id -> number of its stock among the keys
         for order, on_sale in wanted:
-            names += (keys.idempotency(order.buyer_id, order.idempotency_key), keys.hold(order.order_id))
+            buyer_id = order.buyer_id
+            names += (
+                keys.idempotency(buyer_id, order.idempotency_key),
+                keys.hold(order.order_id),
+                keys.recent_orders(buyer_id),
+            )
             lines = [
                 f"{products.setdefault(line.product_id, len(products))} {line.qty} {sold_now:d};"
                 for line, sold_now in zip(order.lines, on_sale, strict=True)
@@ -98,7 +114,7 @@ class Stock:
             args += (order.order_id, order.payload_hash, _deadline_ms(order), text, "".join(lines))
         names += (keys.stock(product_id) for product_id in products)
         answers = await self._runner.run(HOLD, names, args)
-        return [HoldAnswer(HoldCode(code), str(subject), int(free)) for code, subject, free in answers]
+        return [HoldAnswer(HoldCode(code), str(subject), int(figure)) for code, subject, figure in answers]
 
     async def held(self, order_id: str) -> NewOrder | None:
         """The order behind an open hold; None when there is no hold, or its order is recorded in Postgres anyway."""

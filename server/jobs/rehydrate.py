@@ -8,7 +8,7 @@ flushers and publishers of other processes out meanwhile.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -92,11 +92,16 @@ class Rehydration:
             else:
                 await self._load(session, loading, state.run_id, _silent)
 
-    async def rehydrate(self, progress: Progress = _silent) -> None:
-        """Load everything, whatever Redis has."""
+    async def rehydrate(
+        self, progress: Progress = _silent, *, drained: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """Load everything, whatever Redis has. `drained`: to be done once the gates are closed, before that is lost."""
         async with self._alone() as session:
             state = await self._epochs.state()
-            await self._load(session, await self._begin(), state.run_id, progress)
+            loading = await self._begin()
+            if drained is not None:
+                await drained()
+            await self._load(session, loading, state.run_id, progress)
 
     async def _begin(self) -> Loading:
         """Close the gates, then drain the streams: from here on Postgres knows everything."""
@@ -151,7 +156,7 @@ class Rehydration:
         async with self._db.connection() as connection:
             cursors = await redemptions.cursors(connection)
         for name in self._names:
-            await self._streams.raise_last_id(name, cursors.get(name, ORIGIN))
+            await self._meet(name, cursors.get(name, ORIGIN))
         await (
             loading.forget_tickets()
         )  # also what Redis alone has: of another number of shards, or of a newer record
@@ -160,6 +165,20 @@ class Rehydration:
         await self._load_verdicts(loading)
         await self._open(session, loading, run_id)
         _log.warning("rehydration_done", tickets=loaded)
+
+    async def _meet(self, stream: str, cursor: str) -> None:
+        """Stream and cursor end at one id, whichever was behind: Redis that lost entries, or Postgres that went back.
+
+        Postgres that went back has a cursor before entries that were trimmed long ago. No flush would ever move it, and
+        whoever waits for it to pass the stream's last id would wait until somebody scans or orders.
+        """
+        await self._streams.raise_last_id(stream, cursor)
+        last = await self._streams.last_id(stream)
+        if ordinal(last) > ordinal(cursor):
+            async with self._db.transaction() as connection:
+                locked = await redemptions.try_lock_cursor(connection, stream)
+                if locked is not None and not await self._streams.read(stream, locked, 1):
+                    await redemptions.move_cursor(connection, stream, last)
 
     async def _open(self, session: asyncpg.Connection[Any], loading: Loading, run_id: str) -> None:
         """Open the gates, unless Redis was replaced or the lock was lost while it was being loaded."""

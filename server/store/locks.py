@@ -22,6 +22,7 @@ class Lock(enum.IntEnum):
 
     REHYDRATION = 7302
     OUTBOX = 7303
+    TRAIL = 7304
 
 
 async def join_unless_loading(connection: Connection) -> bool:

@@ -18,12 +18,16 @@ from server.flows.staff import StaffDoor
 from server.flows.upload import Uploads
 from server.flows.wallet import Wallet
 from server.flows.wechat_news import WeChatNews
+from server.hosted.signing import Secrets
 from server.hot.backlog import Backlog
+from server.hot.throttle import Throttle
 from server.store.pool import Database
 from server.web.auth import Tokens
 from server.web.tally import Tally
+from server.wechat.merchant import MerchantKeys
 
 CONFIG: Final = web.AppKey("config", Config)
+GATEWAY_SECRETS: Final = web.AppKey("gateway_secrets", Secrets)
 TOKENS: Final = web.AppKey("tokens", Tokens)
 DIRECTORY: Final = web.AppKey("directory", DirectoryFollower)
 SHOP: Final = web.AppKey("shop", Shop)
@@ -33,6 +37,7 @@ WALLET: Final = web.AppKey("wallet", Wallet)
 ADMISSION: Final = web.AppKey("admission", Admission)
 UPLOADS: Final = web.AppKey("uploads", Uploads)
 STAFF_DOOR: Final = web.AppKey("staff_door", StaffDoor)
+THROTTLE: Final = web.AppKey("throttle", Throttle)
 BACKLOG: Final = web.AppKey("backlog", Backlog)
 DATABASE: Final = web.AppKey("database", Database)
 REPORTS_DATABASE: Final = web.AppKey("reports_database", Database)
@@ -43,3 +48,4 @@ OPENAPI: Final = web.AppKey("openapi", bytes)  # the document, encoded once
 # Only where there is a merchant:
 WECHAT_DOOR: Final = web.AppKey("wechat_door", WeChatDoor)
 WECHAT_NEWS: Final = web.AppKey("wechat_news", WeChatNews)
+MERCHANT: Final = web.AppKey("merchant", MerchantKeys)

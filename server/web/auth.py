@@ -46,10 +46,21 @@ class Tokens:
     """Issues and verifies tokens. Verified ones are remembered until they expire: checking a signature is not free."""
 
     def __init__(self, keys: tuple[tuple[str, bytes], ...], *, now: Callable[[], float] = time.time) -> None:
-        self._keys = dict(keys)
+        self.keys: Mapping[str, bytes] = dict(keys)  # another object whenever they are replaced
         self._signing_kid = keys[0][0]
         self._now = now
         self._verified: dict[str, Caller] = {}
+
+    def replace(self, keys: tuple[tuple[str, bytes], ...]) -> None:
+        """From now on the first of these signs, and all are accepted; what another key had signed ends at once.
+
+        Who remembers somebody by a token of ours for longer than a request looks whether `keys` is still the same
+        object, and if not, verifies the token again.
+        """
+        kept, self.keys, self._signing_kid = self.keys, dict(keys), keys[0][0]
+        # All are forgotten when one key leaves: that is rare, and each is verified again at its next use, in 40 us.
+        if not kept.items() <= self.keys.items():
+            self._verified.clear()
 
     def issue(self, audience: Audience, subject: str, *, seconds: int, generation: int = 0) -> str:
         """A token of this kind for so many seconds."""
@@ -62,7 +73,7 @@ class Tokens:
             "exp": now + seconds,
         }
         kid = self._signing_kid
-        return jwt.encode(claims, self._keys[kid], algorithm=_ALGORITHM, headers={"kid": kid})
+        return jwt.encode(claims, self.keys[kid], algorithm=_ALGORITHM, headers={"kid": kid})
 
     def verify(self, authorization: str | None) -> Caller:
         """Whom the Authorization header names. Raises Refusal: TOKEN_REQUIRED, TOKEN_INVALID, TOKEN_EXPIRED."""
@@ -89,7 +100,7 @@ class Tokens:
         try:
             if len(token) > _TOKEN_CHARS_MAX:
                 raise Refusal(ErrorCode.TOKEN_INVALID)
-            key = self._keys.get(jwt.get_unverified_header(token).get("kid", ""))
+            key = self.keys.get(jwt.get_unverified_header(token).get("kid", ""))
             if key is None:
                 raise Refusal(ErrorCode.TOKEN_INVALID)
             claims = jwt.decode(

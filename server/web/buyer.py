@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from ipaddress import ip_address
 from secrets import token_hex
 from typing import Annotated, Any, Literal
 
@@ -24,8 +22,10 @@ from server.limits import (
     ORDERS_PAGE_MAX,
 )
 from server.web import appkeys
+from server.web.address import client_address, client_network
 from server.web.auth import Audience, Caller
 from server.web.body import Time, order_id
+from server.web.deadline import patience_s
 
 _IDEMPOTENCY_KEY = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:-")
 _LAST_ID = "Z" * ORDER_ID_CHARS  # after every ULID
@@ -191,6 +191,7 @@ async def demo_login(request: web.Request, caller: None, body: DemoLogin) -> Buy
 
 async def guest_login(request: web.Request, caller: None, body: None) -> BuyerToken:
     """A buyer who was never there before, known by this token alone: exists only where GATELINE_GUEST_LOGIN says so."""
+    await request.app[appkeys.THROTTLE].guest(client_network(request))
     buyer_id = f"guest:{token_hex(GUEST_ID_BYTES)}"
     token = request.app[appkeys.TOKENS].issue(Audience.BUYER, buyer_id, seconds=GUEST_TOKEN_S)
     return BuyerToken(token, buyer_id, GUEST_TOKEN_S)
@@ -211,7 +212,8 @@ async def create_order(request: web.Request, caller: Caller, body: OrderRequest)
     request.app[appkeys.BACKLOG].admit()
     wanted = [WantedLine(item.product_id, item.qty) for item in body.items]
     payer = _payer(request, caller, body)
-    return _offer(await request.app[appkeys.CHECKOUT].create(payer, key, wanted))
+    patience = patience_s(request.headers)
+    return _offer(await request.app[appkeys.CHECKOUT].create(payer, key, wanted, patience))
 
 
 async def pay_order(request: web.Request, caller: Caller, body: PayRequest) -> OfferAnswer:
@@ -247,19 +249,9 @@ def _payer(request: web.Request, caller: Caller, body: OrderRequest | PayRequest
         caller.subject,
         request.headers.get("User-Agent", ""),
         body.clientContext,
-        _client_ip(request),
+        client_address(request),
         None if body.gateway is None else Gateway(body.gateway),
     )
-
-
-def _client_ip(request: web.Request) -> str:
-    """The client's address as our proxy wrote it, where there is one; else the connection's own."""
-    told = request.headers.getall(request.app[appkeys.CONFIG].client_ip_header or "-", ())
-    for text in (told[-1].rpartition(",")[2].strip() if told else "", request.remote or ""):
-        with suppress(ValueError):
-            address = ip_address(text.partition("%")[0])  # without the zone of a link-local one
-            return str(getattr(address, "ipv4_mapped", None) or address)
-    return ""
 
 
 def _offer(offer: Offer) -> OfferAnswer:

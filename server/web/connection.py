@@ -21,36 +21,89 @@ from server.domain.errors import ErrorCode, Refusal
 from server.domain.redemption import Undecided
 from server.limits import BODY_BYTES_MAX, BODY_REST_S_MAX
 from server.web import appkeys
+from server.web.errors import also_where_nothing_is
 from server.web.express import Lane, PlainScan
 from server.web.scanning import presented
+from server.web.slow_clients import PatientConnection, PatientRunner, PatientServer
 
 _log: Final = structlog.get_logger("http")
 
 
-class ScanConnection(RequestHandler):
+class ScanConnection(PatientConnection):
     """A connection of aiohttp's with the express lane in front.
 
     One scan of a connection is under way at a time, since HTTP answers in order. Its message stays the first of
     aiohttp's own bounded queue until it is answered, and what comes behind it waits there.
     """
 
-    __slots__ = ("_answered", "_lane", "_rest_due", "_under_way")
+    __slots__ = ("_answered", "_between", "_came", "_held", "_lane", "_line", "_rest_due", "_under_way")
 
-    def __init__(self, lane: Lane, manager: web.Server, **options: Any) -> None:
+    def __init__(self, lane: Lane, manager: PatientServer, **options: Any) -> None:
         super().__init__(manager, **options)
         self._lane = lane
+        self._line = lane.line
+        self._between = True  # as far as we know, no message is half parsed: all came one by one, each whole
+        self._held = b""  # what came while this connection stands in line
+        self._came = 0.0  # when it began to stand there, by the loop's clock; 0.0: it does not
         self._under_way = False
         self._rest_due: asyncio.TimerHandle | None = None  # while a part of a body is waited for
         self._answered: asyncio.Event | None = None  # set when a stop waits for the answer
 
     def data_received(self, data: bytes) -> None:
+        """Take what came now, or, when others brought enough for this turn of the loop, stand in line with it."""
+        if self._came:
+            self._held += data
+            self._pause_transport_reading()  # no more than that
+        elif not data or self._line.admits(len(data)):
+            self._parse(data)
+        else:
+            self._held, self._came = data, self._loop.time()
+            self._line.wait(len(data), self)
+
+    def turn_away(self) -> bool:
+        """Tell a scan that there is no time for it, without parsing; False where that is not plainly possible."""
+        waiter = self._waiter  # aiohttp's loop waits: nothing is being answered
+        if waiter is None or waiter.done() or self._messages or not self._between:
+            return False
+        if self._close or self._paused or self.transport is None:
+            return False
+        told = self._lane.refused_unread(self._held)
+        if told is None:
+            return False
+        self._held, self._came = b"", 0.0
+        self._hear()
+        self.transport.write(told)
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        return True
+
+    def come_up(self) -> None:
+        """The end of the line."""
+        held, self._held = self._held, b""
+        if self.transport is not None:
+            self._parse(held)
+            if not (self._reading_paused or self._buffer_paused):
+                self._resume_transport_reading()
+        self._came = 0.0
+
+    def _parse(self, data: bytes) -> None:
         """Parse, and take what is for the lane; aiohttp's own loop is woken only by what is left to it."""
         waiter, self._waiter = self._waiter, None
         try:
-            super().data_received(data)
+            RequestHandler.data_received(self, data)
         finally:
             self._waiter = waiter
+        if self._between and data:
+            self._between = self._was_one(data)
+        self._look_at_head(data)
         self._go_on()
+
+    def _was_one(self, data: bytes) -> bool:
+        """Whether that was one whole message and nothing else, so that the parser stands between two."""
+        if len(self._messages) != 1:
+            return False
+        payload = self._messages[0][1]
+        length = 0 if isinstance(payload, EmptyStreamReader) else payload.total_bytes
+        return bool(payload.is_eof()) and data.find(b"\r\n\r\n") + 4 + length == len(data)
 
     def resume_writing(self) -> None:
         """The client reads again: it may have sent more meanwhile."""
@@ -92,9 +145,11 @@ class ScanConnection(RequestHandler):
             return
         self._under_way = True
         try:
-            self._lane.admission.ask(
-                presented(scan.asked, scan.scan_id), scan.operator, partial(self._told, scan)
-            )
+            patience_s = scan.patience_s
+            if patience_s is not None and self._came:
+                patience_s += self._came - self._loop.time()
+            asked = presented(scan.asked, scan.scan_id)
+            self._lane.admission.ask(asked, scan.operator, partial(self._told, scan), patience_s)
         except Exception as fault:
             self._told(scan, fault)
 
@@ -154,28 +209,24 @@ def _whole(payload: StreamReader) -> bytes | None:
     return b"".join(payload._buffer)
 
 
-class _Server(web.Server):
+class _Server(PatientServer):
     """Makes the connections."""
 
-    def __init__(self, lane: Lane, made: web.Server) -> None:
-        super().__init__(
-            made.request_handler,
-            request_factory=made.request_factory,
-            handler_cancellation=made.handler_cancellation,
-            loop=made._loop,
-            **made._kwargs,
-        )
+    def __init__(self, lane: Lane, made: web.Server, *, connections_max: int) -> None:
+        super().__init__(made, connections_max=connections_max)
+        self.request_handler = also_where_nothing_is(made.request_handler)
         self._lane = lane
 
     def __call__(self) -> RequestHandler:
         return ScanConnection(self._lane, self, loop=self._loop, **self._kwargs)
 
 
-class ExpressRunner(web.AppRunner):
+class ExpressRunner(PatientRunner):
     """Runs an application of ours with the express lane."""
 
     async def _make_server(self) -> web.Server:
-        return _Server(Lane(self.app), await super()._make_server())
+        made = await super()._make_server()
+        return _Server(Lane(self.app), made, connections_max=self._connections_max)
 
     async def cleanup(self) -> None:
         """Stop; what the lane counted is in the metrics afterwards."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final
 from uuid import uuid4
@@ -23,6 +24,9 @@ EVERY_ANSWER: Final = {
     "X-Content-Type-Options": "nosniff",
     "Server": "Gateline",  # and not which library of which version
     "Cache-Control": "no-store",
+    # For whoever opens an answer as if it were a page; pages have their own.
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
 }
 _PROCESS: Final = uuid4().hex[:20]
 _COUNT: Final = itertools.count()
@@ -48,6 +52,7 @@ class ErrorBody(msgspec.Struct, frozen=True):
     scan_id: str | msgspec.UnsetType = msgspec.UNSET
     order_id: str | msgspec.UnsetType = msgspec.UNSET
     channel: str | msgspec.UnsetType = msgspec.UNSET
+    retry_after_s: int | msgspec.UnsetType = msgspec.UNSET
     requiresUpgrade: bool | msgspec.UnsetType = msgspec.UNSET
     minBridgeVersion: str | msgspec.UnsetType = msgspec.UNSET
 
@@ -73,8 +78,8 @@ def error_response(refusal: Refusal, request_id: str) -> web.Response:
     response = web.Response(
         status=refusal.code.status, body=error_body(refusal, request_id), content_type="application/json"
     )
-    if refusal.code.status == 503:
-        response.headers["Retry-After"] = RETRY_AFTER_S
+    if refusal.code.status in (429, 503):
+        response.headers["Retry-After"] = str(refusal.detail.get("retry_after_s", RETRY_AFTER_S))
     if refusal.code.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     if refusal.code.status == 426:
@@ -134,7 +139,11 @@ async def _respond(request: web.Request, handler: Handler, request_id: str) -> w
         if "Allow" in answer.headers:
             response.headers["Allow"] = answer.headers["Allow"]
         return response
-    except Exception:
+    except Exception as fault:
+        if isinstance(fault, ConnectionResetError) and _has_gone(
+            request
+        ):  # nobody hears it, and nothing failed
+            return error_response(Refusal(ErrorCode.BAD_REQUEST), request_id)
         _log.exception("request_failed")
         return error_response(Refusal(ErrorCode.INTERNAL), request_id)
 
@@ -142,8 +151,34 @@ async def _respond(request: web.Request, handler: Handler, request_id: str) -> w
 async def expect(request: web.Request) -> None:
     """Answers `Expect: 100-continue`; what else a client expects is passed over (RFC 9110, 10.1.1)."""
     if request.headers[hdrs.EXPECT].lower() == "100-continue" and request.version >= HttpVersion11:
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        with suppress(ConnectionResetError):  # the client has gone: its body will not come
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # of the answer itself, which has not begun
+
+
+def also_where_nothing_is(
+    handle: Callable[[Any], Awaitable[web.StreamResponse]],
+) -> Callable[[Any], Awaitable[web.StreamResponse]]:
+    """Where no route is, aiohttp answers what a client expects by itself: 417 in text, or 500, if it does not know it.
+
+    It is passed over there too: that nothing is there, or takes no such method, is told as ever.
+    """
+
+    async def handle_plainly(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handle(request)
+        except (web.HTTPExpectationFailed, UnicodeEncodeError):  # the second as it repeats what is no text
+            return await answer_everything(request, request.match_info.handler)
+        except ConnectionResetError:
+            if not _has_gone(request):
+                raise
+            return error_response(Refusal(ErrorCode.BAD_REQUEST), request_id_of(request.headers))
+
+    return handle_plainly
+
+
+def _has_gone(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
 
 
 def request_id_of(headers: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ handler of the same route. So one place says what is wrong with a request; the l
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final, TypeGuard
@@ -27,7 +28,9 @@ from server.domain.redemption import Decision
 from server.limits import TOKEN_CACHE_MAX
 from server.web import appkeys
 from server.web.auth import Audience, staff
+from server.web.deadline import patience_s
 from server.web.errors import EVERY_ANSWER, RETRY_AFTER_S, error_body, new_id, request_id_of
+from server.web.line import Line, refused_unread
 from server.web.scanning import PATH, ScanRequest, read_scan, scan_answer
 
 _JSON: Final = "application/json"
@@ -45,20 +48,24 @@ class PlainScan(msgspec.Struct, frozen=True, gc=False):
     scan_id: str
     request_id: str
     started: float  # by the monotonic clock, seconds
+    patience_s: float | None
 
 
 class _Sender(msgspec.Struct, frozen=True, gc=False):
-    """Who sends these very headers, as long as their token and the directory last."""
+    """Who sends these very headers, as long as their token, its key and the directory last."""
 
     operator: Operator
     expires_at_s: int
     directory: Directory
+    keys: Mapping[str, bytes]  # of tokens
+    patience_s: float | None
 
 
 class Lane:
     """What the express connections of one application share."""
 
     def __init__(self, app: web.Application) -> None:
+        self.line = Line()
         self._tokens = app[appkeys.TOKENS]
         self._directory = app[appkeys.DIRECTORY]
         self.admission = app[appkeys.ADMISSION]
@@ -87,7 +94,11 @@ class Lane:
             sender = self._senders.get(message.raw_headers)
             if sender is not None:
                 request_id = new_id()
-                if sender.directory is not self._directory.current or time.time() >= sender.expires_at_s:
+                if (
+                    sender.directory is not self._directory.current
+                    or sender.keys is not self._tokens.keys
+                    or time.time() >= sender.expires_at_s
+                ):
                     sender = None
             if sender is None:
                 sender = self._look(message)
@@ -97,10 +108,11 @@ class Lane:
             asked = read_scan(body)
         except Exception:  # whatever is wrong with it, the ordinary way says so
             return None
-        return PlainScan(sender.operator, asked, asked.scan_id or new_id(), request_id, started)
+        scan_id = asked.scan_id or new_id()
+        return PlainScan(sender.operator, asked, scan_id, request_id, started, sender.patience_s)
 
     def _look(self, message: RawRequestMessage) -> _Sender | None:
-        """Who sends this; None for what is no gate or no plain JSON. Raises Refusal for a token that is not good."""
+        """Who sends this; None for what is no gate or no plain JSON. Raises Refusal for a bad token or header."""
         headers = message.headers
         if (
             headers.get(hdrs.CONTENT_TYPE) != _JSON
@@ -112,7 +124,8 @@ class Lane:
         if caller.audience is not Audience.GATE:
             return None
         directory = self._directory.current
-        sender = _Sender(staff(caller, directory), caller.expires_at_s, directory)
+        operator, keys = staff(caller, directory), self._tokens.keys
+        sender = _Sender(operator, caller.expires_at_s, directory, keys, patience_s(headers))
         if "X-Request-Id" not in headers:  # another one each time
             if len(self._senders) >= TOKEN_CACHE_MAX:
                 self._senders.clear()
@@ -131,6 +144,15 @@ class Lane:
         told = Refusal(refusal.code, refusal.message, **{**refusal.detail, "scan_id": scan.scan_id})
         return self._whole(scan, told.code.status, error_body(told, scan.request_id), last=last)
 
+    def refused_unread(self, data: bytes) -> bytes | None:
+        """The whole answer to a scan for which there is no time; None for what has to be parsed."""
+        request_id = new_id()
+        body = refused_unread(data, request_id)
+        if body is None:
+            return None
+        self._tally.request(503, 0.0)
+        return self._answer(503, request_id, body, last=False)
+
     def _whole(self, scan: PlainScan, status: int, body: bytes, *, last: bool) -> bytes:
         seconds = time.perf_counter() - scan.started
         self._tally.request(status, seconds)
@@ -144,11 +166,14 @@ class Lane:
                 ms=round(seconds * 1000, 2),
                 request_id=scan.request_id,
             )
+        return self._answer(status, scan.request_id, body, last=last)
+
+    def _answer(self, status: int, request_id: str, body: bytes, *, last: bool) -> bytes:
         again = f"Retry-After: {RETRY_AFTER_S}\r\n" if status == 503 else ""
         end = "Connection: close\r\n" if last else ""
         head = (
             f"HTTP/1.1 {status} {_PHRASES[status]}\r\nContent-Type: {_JSON}\r\n{again}"
-            f"X-Request-Id: {scan.request_id}\r\n{_FIXED}Content-Length: {len(body)}\r\n"
+            f"X-Request-Id: {request_id}\r\n{_FIXED}Content-Length: {len(body)}\r\n"
             f"Date: {self._now()}\r\n{end}\r\n"
         )
         return head.encode("ascii") + body

@@ -10,6 +10,7 @@ from aiohttp import web
 from server.domain.catalog import Operator, Role
 from server.limits import LOGIN_NAME_CHARS_MAX, PASSWORD_CHARS_MAX
 from server.web import appkeys
+from server.web.address import client_network
 from server.web.auth import Audience, Caller
 from server.web.body import Time, ticket_code
 from server.web.scanning import QrToken
@@ -67,7 +68,8 @@ class DecryptAnswer(msgspec.Struct, frozen=True):
 
 async def login(request: web.Request, caller: None, body: Login) -> OperatorToken:
     """A token for gate staff or analysts, by their role, and nothing else."""
-    role, generation = await request.app[appkeys.STAFF_DOOR].enter(body.username, body.password)
+    door = request.app[appkeys.STAFF_DOOR]
+    role, generation = await door.enter(body.username, body.password, client_network(request))
     audience = Audience.GATE if role is Role.GATE else Audience.ANALYST
     seconds = request.app[appkeys.CONFIG].operator_token_s
     tokens = request.app[appkeys.TOKENS]

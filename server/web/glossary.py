@@ -25,6 +25,11 @@ WORDS: Final[dict[str, Word]] = {
         "Made by the client for one order, before it is sent: the same key with the same items gets the same order.",
         "550e8400-e29b-41d4-a716-446655440000",
     ),
+    "X-Deadline-Ms": Word(
+        "Milliseconds that the client waits for the decision, at most 60,000. Past them it is told DEADLINE_PASSED: "
+        "not decided, or decided and recorded; a retry with the same ids is told which.",
+        800,
+    ),
     "X-Signature": Word("`v1=` and the hex HMAC-SHA256, with the shared secret, of timestamp, dot and raw body."),
     "X-Signature-Timestamp": Word("Unix seconds; not more than 300 away from our clock.", "1795334400"),
     "Wechatpay-Timestamp": Word("Unix seconds; less than 300 away from our clock.", "1795334400"),
@@ -44,6 +49,7 @@ WORDS: Final[dict[str, Word]] = {
         "With a refusal to prepare a payment: the order, which stays payable.", "01M80SGKBGSXSMW7DY6QHGA1GT"
     ),
     "ErrorBody.channel": Word("With CHANNEL_NOT_OFFERED: the channel that would be needed.", "WECHAT_JSAPI"),
+    "retry_after_s": Word("With what comes too often: after how many seconds it may come again.", 12),
     "requiresUpgrade": Word("With MINI_PROGRAM_BRIDGE_REQUIRED: the Mini Program around the page must be newer.", True),
     "minBridgeVersion": Word("With MINI_PROGRAM_BRIDGE_REQUIRED: the oldest bridge that can pay.", "1.2.0"),
     # --- the catalog

@@ -13,8 +13,8 @@ from aiohttp_apispec import AiohttpApiSpec
 
 from server.domain.errors import ErrorCode
 from server.domain.ids import CROCKFORD, ORDER_ID_CHARS, TICKET_CODE_CHARS
-from server.web import ops, uploading
-from server.web.errors import RETRY_AFTER_S, ErrorBody, example
+from server.web import deadline, ops, uploading
+from server.web.errors import RETRY_AFTER_S, ErrorBody, example, expect
 from server.web.glossary import WORDS, word
 from server.web.routes import Access, Route
 from server.web.schemas import REF, components, query
@@ -28,7 +28,8 @@ once, shows a short-lived encrypted QR, and redeems it at gates.
 of another. Payment gateways sign what they send.
 
 **Retries are safe.** An order carries an `Idempotency-Key`, a scan its `scan_id`: sent again, the first answer comes
-again. Every 503 may be retried so, after the seconds that `Retry-After` names.
+again. Every 503 may be retried so, after the seconds that `Retry-After` names. So may every 429: what comes too often
+is refused undone. Scans are never refused for that.
 
 **Errors** have one shape: a stable `code`, a `message` for developers, and the `request_id` that finds the request in
 the log. A refusal at a gate is no error but a verdict, with 200.
@@ -102,7 +103,7 @@ _BODY_ERRORS: Final = (
 
 def describe(app: web.Application, routes: Iterable[Route], *, version: str) -> dict[str, Any]:
     """Add the files of the documentation page to the application, and return the document of these routes."""
-    app.router.add_get("/docs/{file}", ops.docs_file)
+    app.router.add_get("/docs/{file}", ops.docs_file, expect_handler=expect)
     spec = AiohttpApiSpec(
         openapi_version=VERSION,
         title="Gateline",
@@ -163,6 +164,8 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     parameters += [
         _parameter("header", name, {"type": "string", "pattern": _HEADERS[name]}) for name in headers
     ]
+    if ErrorCode.DEADLINE_PASSED in (*route.errors, *route.errors_inside):
+        parameters.append(_parameter("header", deadline.HEADER, deadline.SCHEMA) | {"required": False})
     return parameters
 
 
@@ -216,7 +219,8 @@ def _successes(route: Route) -> dict[str, Any]:
             status: _response("Fit to serve, or not, with the reasons.", content) for status in ("200", "503")
         }
     if route.status == HTTPStatus.SWITCHING_PROTOCOLS:
-        return {"101": _response("A WebSocket of scans and verdicts.", {})}
+        inside = ", ".join(code.name for code in route.errors_inside)
+        return {"101": _response(f"A WebSocket of scans and verdicts. Errors of one scan: {inside}.", {})}
     if route.answer is None:
         media, schema = _TEXT[route.path]
         return {"200": _response(inspect.cleandoc(route.handler.__doc__ or ""), {media: {"schema": schema}})}
@@ -244,7 +248,7 @@ def _refusal(status: int, codes: list[ErrorCode]) -> dict[str, Any]:
         f"{HTTPStatus(status).phrase}: {names}.",
         {"application/json": {"schema": schema, "examples": examples}},
     )
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         response["headers"]["Retry-After"] = {"$ref": "#/components/headers/Retry-After"}
     if status == HTTPStatus.UPGRADE_REQUIRED:
         response["headers"]["Upgrade"] = {"$ref": "#/components/headers/Upgrade"}

@@ -88,8 +88,8 @@ async def readyz(request: web.Request, caller: None, body: None) -> web.Response
             minor.append("DEAD_LETTERS")
     except Refusal as refusal:
         minor.append(refusal.code.name)
-    wechat = request.app[appkeys.CONFIG].wechat
-    certificate_ends_at = min(wechat.certificates_end().values()) if wechat else None
+    merchant = request.app.get(appkeys.MERCHANT)
+    certificate_ends_at = min(merchant.account.certificates_end().values()) if merchant else None
     if certificate_ends_at is not None:
         left_s = certificate_ends_at.timestamp() - time.time()
         if left_s < CERTIFICATE_ENDS_S:

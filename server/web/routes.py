@@ -68,7 +68,9 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _RECORD: Final = (E.POSTGRES_UNAVAILABLE,)
-_GATE: Final = (E.OVERLOADED, E.BACKLOG_FULL, E.GATE_CLOSED, E.REDIS_UNAVAILABLE, E.NOT_ACKNOWLEDGED)
+_GATE: Final = (
+    E.OVERLOADED, E.DEADLINE_PASSED, E.BACKLOG_FULL, E.GATE_CLOSED, E.REDIS_UNAVAILABLE, E.NOT_ACKNOWLEDGED,
+)  # fmt: skip
 _ASK: Final = (E.ORDER_NOT_FOUND, E.GATEWAY_UNAVAILABLE, E.REDIS_UNAVAILABLE, *_RECORD)
 _MISMATCH: Final = (E.AMOUNT_MISMATCH, E.PAYEE_MISMATCH, E.TRANSACTION_CONFLICT, E.NOT_RECORDED_YET)
 _PAY: Final = (
@@ -88,14 +90,15 @@ ROUTES: Final[tuple[Route, ...]] = (
         answer=buyer.BuyerToken, demo_only=True,
     ),
     Route(
-        method="POST", path="/auth/guest/login", handler=buyer.guest_login, answer=buyer.BuyerToken, guest_only=True,
+        method="POST", path="/auth/guest/login", handler=buyer.guest_login, answer=buyer.BuyerToken,
+        errors=(E.TOO_MANY_GUESTS,), guest_only=True,
     ),
     Route(
         method="POST", path="/auth/wechat/login", handler=wechat.wechat_login, body=wechat.WeChatLogin,
         answer=buyer.BuyerToken,
         errors=(
             E.WECHAT_CODE_INVALID, E.WECHAT_LOGIN_REFUSED, E.WECHAT_UNAVAILABLE, E.CHANNEL_NOT_OFFERED, E.OVERLOADED,
-            *_RECORD,
+            E.TOO_MANY_ATTEMPTS, *_RECORD,
         ),
         wechat_only=True,
     ),
@@ -104,7 +107,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         answer=buyer.OfferAnswer, status=201,
         errors=(
             E.IDEMPOTENCY_KEY_REQUIRED, E.IDEMPOTENCY_KEY_INVALID, E.IDEMPOTENCY_CONFLICT, E.PRODUCT_NOT_FOUND,
-            E.PRODUCT_INACTIVE, E.SOLD_OUT, *_GATE, *_PAY,
+            E.PRODUCT_INACTIVE, E.SOLD_OUT, E.TOO_MANY_ORDERS, *_GATE, *_PAY,
         ),
     ),
     Route(
@@ -118,7 +121,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="POST", path="/orders/{order_id}/query", handler=buyer.query_order, access=Access.BUYER,
-        answer=buyer.OrderAnswer, errors=(*_MISMATCH, *_ASK),
+        answer=buyer.OrderAnswer, errors=(E.TOO_MANY_REQUESTS, *_MISMATCH, *_ASK),
     ),
     Route(
         method="POST", path="/orders/{order_id}/cancel", handler=buyer.cancel_order, access=Access.BUYER,
@@ -152,7 +155,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="POST", path="/qr/{code}", handler=tickets.show_qr, access=Access.BUYER, query=tickets.QrQuery,
-        answer=tickets.QrAnswer, errors=(E.TICKET_NOT_FOUND, E.TICKET_NOT_USABLE, *_RECORD),
+        answer=tickets.QrAnswer, errors=(E.TICKET_NOT_FOUND, E.TICKET_NOT_USABLE, E.TOO_MANY_REQUESTS, *_RECORD),
     ),
     Route(
         method="GET", path="/qr/{code}/info", handler=gate.ticket_info, access=Access.OWNER_OR_OPERATOR,
@@ -160,7 +163,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="POST", path="/operators/login", handler=gate.login, body=gate.Login, answer=gate.OperatorToken,
-        errors=(E.LOGIN_FAILED, E.OVERLOADED, *_RECORD),
+        errors=(E.LOGIN_FAILED, E.TOO_MANY_ATTEMPTS, E.OVERLOADED, *_RECORD),
     ),
     Route(
         method="GET", path="/venue", handler=gate.venues, access=Access.OPERATOR, answer=gate.VenuesAnswer,
@@ -178,7 +181,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="GET", path=stream.PATH, handler=stream.stream, access=Access.OPERATOR, status=101,
-        errors=(E.UPGRADE_REQUIRED, *_RECORD),
+        errors=(E.UPGRADE_REQUIRED, E.VALIDATION_FAILED, *_RECORD), errors_inside=_SCAN,
     ),
     Route(
         method="GET", path="/reports/redemptions", handler=reports.redemptions, access=Access.ANALYST,

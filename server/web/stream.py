@@ -28,8 +28,9 @@ from server.limits import (
 )
 from server.telemetry import GATE_SOCKETS
 from server.web import appkeys
-from server.web.auth import Caller, authorization, staff
+from server.web.auth import authorization, staff
 from server.web.body import decode_by
+from server.web.deadline import patience_s
 from server.web.errors import error_body, mark, new_id
 from server.web.scanning import ScanId, ScanRequest, presented, read_scan, scan_answer
 
@@ -86,7 +87,8 @@ class GateSocket:
     A scan is under way from its frame until its answer is written, so a gate that does not read is not read either.
     """
 
-    def __init__(self, app: web.Application, caller: Caller) -> None:
+    def __init__(self, app: web.Application, authorization: str | None, patience_s: float | None) -> None:
+        """Raises Refusal for a token that is none, or of nobody who may scan."""
         self.socket = web.WebSocketResponse(
             timeout=STREAM_CLOSE_S_MAX,
             heartbeat=STREAM_PING_S,
@@ -98,9 +100,13 @@ class GateSocket:
         self._admission = app[appkeys.ADMISSION]
         self._directory = app[appkeys.DIRECTORY]
         self._tally = app[appkeys.STREAM_TALLY]
-        self._caller = caller
+        self._tokens = app[appkeys.TOKENS]
+        self._keys = self._tokens.keys
+        self._authorization = authorization
+        self._caller = self._tokens.verify(authorization)
+        self._patience_s = patience_s  # for each frame
         self._seen = self._directory.current
-        self._operator = staff(caller, self._seen)
+        self._operator = staff(self._caller, self._seen)
         self._under_way = 0
         self._room = asyncio.Event()
         self._answers: list[bytes] = []
@@ -130,7 +136,14 @@ class GateSocket:
             await asyncio.gather(*ending, return_exceptions=True)
 
     def look(self) -> None:
-        """Send the gate away when its token or its operator's account has ended."""
+        """Send the gate away when its token, the key of its token, or its operator's account has ended."""
+        if self._tokens.keys is not self._keys:
+            self._keys = self._tokens.keys
+            try:
+                self._tokens.verify(self._authorization)
+            except Refusal as refusal:
+                self._send_away(TOKEN_ENDED, refusal.code.name)
+                return
         if time.time() >= self._caller.expires_at_s:
             self._send_away(TOKEN_ENDED, ErrorCode.TOKEN_EXPIRED.name)
         elif self._directory.current is not self._seen:
@@ -172,7 +185,7 @@ class GateSocket:
             if asked.scan_id is None:
                 raise Refusal(ErrorCode.VALIDATION_FAILED, "Object missing required field `scan_id`")
             told = partial(self._told, started, asked)
-            self._admission.ask(presented(asked, asked.scan_id), self._operator, told)
+            self._admission.ask(presented(asked, asked.scan_id), self._operator, told, self._patience_s)
         except Refusal as refusal:
             self._refuse(started, _named(frame), refusal)
 
@@ -193,7 +206,8 @@ class GateSocket:
         """The whole of admission, for what the gate could not decide at once. Nothing was decided: asked again."""
         scan_id = asked.scan_id or ""
         try:
-            decision = await self._admission.admit(presented(asked, scan_id), self._operator)
+            left_s = self._patience_s and started + self._patience_s - time.perf_counter()
+            decision = await self._admission.admit(presented(asked, scan_id), self._operator, left_s)
         except Exception as fault:
             self._refuse(started, scan_id, fault)
         else:
@@ -256,10 +270,11 @@ async def stream(request: web.Request, caller: Operator, body: None) -> web.WebS
 
     Each text frame is the body of `POST /venue/scan`, its `scan_id` required. Each answer is a text frame: what
     `POST /venue/scan` would have answered, verdict or error, always with the `scan_id`, as it is decided: a gate
-    matches them by it. Past 64 scans under way the server reads on when answers are taken. It pings every 20 s.
+    matches them by it. `X-Deadline-Ms` of the handshake counts for each frame. Past 64 scans under way the server reads
+    on when answers are taken. It pings every 20 s.
 
-    It closes with 4401 when the token ends, 4403 when the operator is disabled, 1001 when the server stops. What was
-    not answered then is sent again, with the same `scan_id`, on a new socket or by `POST /venue/scan`.
+    It closes with 4401 when the token or its key ends, 4403 when the operator is disabled, 1001 when the server stops.
+    What was not answered then is sent again, with the same `scan_id`, on a new socket or by `POST /venue/scan`.
 
     A browser, which cannot set the Authorization header here, offers the subprotocols `gateline.v1` and
     `bearer.<token>`.
@@ -267,7 +282,7 @@ async def stream(request: web.Request, caller: Operator, body: None) -> web.WebS
     if request.headers.get(hdrs.UPGRADE, "").lower() != "websocket":
         raise Refusal(ErrorCode.UPGRADE_REQUIRED)
     app = request.app
-    socket = GateSocket(app, app[appkeys.TOKENS].verify(authorization(request.headers)))
+    socket = GateSocket(app, authorization(request.headers), patience_s(request.headers))
     mark(request, socket.socket)
     await app[GATES].serve(socket, request)
     return socket.socket

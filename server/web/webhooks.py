@@ -27,7 +27,7 @@ class NotifyAnswer(msgspec.Struct, frozen=True):
 async def notify(request: web.Request, caller: None, body: None) -> NotifyAnswer:
     """A signed notification of the generic gateway; the signature covers the raw bytes, so it is checked first."""
     raw = await read_bytes(request)
-    secrets = request.app[appkeys.CONFIG].gateway_secrets
+    secrets = request.app[appkeys.GATEWAY_SECRETS].current
     if not signing.holds(secrets, request.headers, raw, int(time.time())):
         SETTLEMENTS.labels("unverified", "SIGNATURE_INVALID").inc()
         raise Refusal(ErrorCode.SIGNATURE_INVALID)

@@ -11,6 +11,7 @@ from aiohttp import web
 from server.domain.errors import ErrorCode, Refusal
 from server.limits import NOTIFY_ANSWER_S_MAX, WECHAT_CODE_CHARS_MAX
 from server.web import appkeys
+from server.web.address import client_network
 from server.web.auth import Audience
 from server.web.body import decode, read_bytes
 from server.web.buyer import BuyerToken
@@ -34,7 +35,8 @@ class WeChatNotifyAnswer(msgspec.Struct, frozen=True):
 
 async def wechat_login(request: web.Request, caller: None, body: WeChatLogin) -> BuyerToken:
     """A buyer's token for a code of WeChat's; also notes who the buyer is in that app, which its payments ask for."""
-    buyer_id = await request.app[appkeys.WECHAT_DOOR].enter(body.code, Environment(body.environment))
+    door = request.app[appkeys.WECHAT_DOOR]
+    buyer_id = await door.enter(body.code, Environment(body.environment), client_network(request))
     seconds = request.app[appkeys.CONFIG].buyer_token_s
     token = request.app[appkeys.TOKENS].issue(Audience.BUYER, buyer_id, seconds=seconds)
     return BuyerToken(token, buyer_id, seconds)

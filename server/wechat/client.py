@@ -81,7 +81,7 @@ class WeChatClient:
     `urls` are the main host and its backups; `now` tells the time in seconds, `pause` waits so many.
     """
 
-    def __init__(  # noqa: PLR0913 - what differs between tests and a server comes in by name
+    def __init__(
         self,
         session: aiohttp.ClientSession,
         urls: Sequence[str],
@@ -89,7 +89,6 @@ class WeChatClient:
         verifier: Verifier,
         mchid: str,
         *,
-        public_key_id: str = "",
         now: Callable[[], float] = time.time,
         nonce: Callable[[], str] = _fresh_nonce,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -106,8 +105,6 @@ class WeChatClient:
             "Accept": "application/json",
             "Accept-Encoding": "identity",  # answers are short, and the signature is of their plain bytes
         }
-        if public_key_id:
-            self._headers[SERIAL_HEADER] = public_key_id
 
     async def prepay(self, channel: Channel, request: bytes) -> str:
         """Post this JSON; gives the prepay_id, code_url or h5_url that launches the payment.
@@ -178,6 +175,8 @@ class WeChatClient:
             method, path, body, now_s=int(self._now()), nonce=self._nonce()
         )
         headers = {**self._headers, "Authorization": authorization}
+        if self._verifier.asked_for:
+            headers[SERIAL_HEADER] = self._verifier.asked_for
         if body:
             headers["Content-Type"] = "application/json"
         url = URL(address, encoded=True)  # as it was signed

@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import enum
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Final
 
@@ -33,6 +35,10 @@ NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 class Unreadable(Exception):
     """A notification that cannot be opened or understood; says in which respect, and nothing of what it holds."""
+
+
+class SealedOtherwise(Unreadable):
+    """One that this key does not open; another may."""
 
 
 class Resource(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +114,25 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True):
 _transaction: Final = msgspec.json.Decoder(Transaction)
 
 
+class ApiV3Keys:
+    """The keys that open notifications: one, or two while WeChat goes over from one to the other."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self._keys = tuple(keys)
+
+    def replace(self, other: ApiV3Keys) -> None:
+        """Open as the other does from now on, for everyone who holds this object."""
+        self._keys = other._keys
+
+    def open(self, envelope: Envelope) -> Transaction | None:
+        """As `open_notification`, with whichever key opens it."""
+        *others, last = self._keys
+        for key in others:
+            with suppress(SealedOtherwise):
+                return open_notification(envelope, key)
+        return open_notification(envelope, last)
+
+
 def open_notification(envelope: Envelope, api_v3_key: bytes) -> Transaction | None:
     """The transaction that a notification tells of; None: an event of another kind, not ours to settle.
 
@@ -143,4 +168,4 @@ def unseal(api_v3_key: bytes, resource: Resource) -> bytes:
     except (binascii.Error, ValueError):  # ValueError: text that is not ASCII
         raise Unreadable("the ciphertext is not base64") from None
     except InvalidTag:
-        raise Unreadable("sealed with another key, or changed") from None
+        raise SealedOtherwise("sealed with another key, or changed") from None

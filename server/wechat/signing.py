@@ -40,6 +40,10 @@ class Signer:
         self._serial = serial
         self._key = key
 
+    def replace(self, other: Signer) -> None:
+        """Sign as the other does from now on, for everyone who holds this object."""
+        self._mchid, self._serial, self._key = other._mchid, other._serial, other._key
+
     def authorization(self, method: str, path: str, body: bytes, *, now_s: int, nonce: str) -> str:
         """The Authorization header of a request; `path` with its `?query`, `body` the very bytes that are sent."""
         signature = self._sign(_lines(method.encode(), path.encode(), b"%d" % now_s, nonce.encode(), body))
@@ -82,13 +86,19 @@ class Verifier:
     """The public keys of WeChat Pay by serial: `PUB_KEY_ID_...`, or the hex serial of a platform certificate.
 
     Both kinds may be there at once, as they are while a merchant migrates. Hex is compared without regard to case and
-    leading zeros. Raises ValueError for two spellings of one serial.
+    leading zeros. `asked_for` is the serial that WeChat is asked to sign its answers with; empty: it chooses. Raises
+    ValueError for two spellings of one serial.
     """
 
-    def __init__(self, keys: Mapping[str, rsa.RSAPublicKey]) -> None:
+    def __init__(self, keys: Mapping[str, rsa.RSAPublicKey], asked_for: str = "") -> None:
         self._keys = {_plain(serial): key for serial, key in keys.items()}
+        self.asked_for = asked_for
         if len(self._keys) != len(keys):
             raise ValueError("two keys have the same serial")
+
+    def replace(self, other: Verifier) -> None:
+        """Verify as the other does from now on, for everyone who holds this object."""
+        self._keys, self.asked_for = other._keys, other.asked_for
 
     def verify(self, headers: Mapping[str, str], raw: bytes, now_s: int) -> Verified:
         """Whether these headers sign the raw body. `Wechatpay-Signature-Type` is not read: our keys decide it."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import pytest
+from aiohttp import ClientSession, TCPConnector
 
+from server.domain import qr
 from server.hot.scripts import ScriptRunner
+from server.limits import SCAN_CALLS_IN_FLIGHT_MAX
 from tests.conftest import Audit, Serve, eventually
 from tests.road import Answer, Road
 
@@ -62,6 +66,84 @@ async def test_a_full_queue_refuses_scans_at_once_while_those_inside_are_judged(
     assert [answer.json["result"] for answer in again] == ["success"] * 5
     await audit(road)
     assert await pg.fetchval("SELECT remaining_uses FROM entitlements") == 20 - 12
+
+
+CALL_S = 0.1  # of a Redis that takes so long for each call …
+CALL_SCANS = 8  # … of so many scans
+CAPACITY = SCAN_CALLS_IN_FLIGHT_MAX * CALL_SCANS / CALL_S  # a second
+QUEUE_MAX = int(CAPACITY / 2)  # half a second of work, as in earnest
+WAVE_S = 2.0
+
+
+class Gate:
+    """What became of one scan of the wave, seconds by the loop's clock."""
+
+    def __init__(self, token: str) -> None:
+        self.asked = {"qr_token": token, "function_code": "bus", "scan_id": uuid4().hex}
+        self.code = ""
+        self.sent = self.told = 0.0
+
+    async def ask(self, session: ClientSession, headers: dict[str, str]) -> None:
+        """Ask, and note the answer: "success", or the code of the refusal."""
+        self.sent = asyncio.get_running_loop().time()
+        async with session.post("/venue/scan", headers=headers, json=self.asked) as answer:
+            body = await answer.json()
+        self.told = asyncio.get_running_loop().time()
+        self.code = body.get("result") or body["code"]
+
+
+async def test_three_times_the_capacity_is_answered_at_the_full_rate_and_the_rest_refused_at_once(
+    road: Road, audit: Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = int(3 * CAPACITY * WAVE_S)
+    tickets = await road.buy({await road.product({"bus": 1000}): number // 1000 + 1})
+    keys, now_ms = (
+        qr.QrKeys(dict(road.config.qr_keys), current=road.config.qr_keys[0][0]),
+        int(time.time() * 1000),
+    )
+    gates = [
+        Gate(qr.issue(keys, tickets[at % len(tickets)]["ticket_code"], now_ms=now_ms, ttl_ms=60_000).token)
+        for at in range(number)
+    ]
+    headers = await road.gate() | {"X-Deadline-Ms": "2000"}
+    run = ScriptRunner.run
+
+    async def slow(self: ScriptRunner, script: Any, *arguments: Any) -> Any:
+        if script.name == "redeem":
+            await asyncio.sleep(CALL_S)
+        return await run(self, script, *arguments)
+
+    (batcher,) = road.parts.redeemer._batchers
+    async with ClientSession(road.url, connector=TCPConnector(limit=0)) as session:
+        with monkeypatch.context() as patch:
+            patch.setattr(ScriptRunner, "run", slow)
+            patch.setattr(batcher, "_batch_max", CALL_SCANS)
+            patch.setattr(batcher, "_queue_max", QUEUE_MAX)
+            loop, asking = asyncio.get_running_loop(), []
+            began = loop.time()
+            for at, gate in enumerate(gates):
+                await asyncio.sleep(began + at / (3 * CAPACITY) - loop.time())
+                asking.append(asyncio.create_task(gate.ask(session, headers)))
+            ended = loop.time()
+            async with asyncio.timeout(5):
+                await asyncio.gather(*asking)
+            late = Gate(qr.issue(keys, tickets[0]["ticket_code"], now_ms=now_ms, ttl_ms=60_000).token)
+            await late.ask(session, headers)
+        passed = [gate for gate in gates if gate.code == "success"]
+        refused = [gate for gate in gates if gate.code != "success"]
+        assert {gate.code for gate in refused} == {"OVERLOADED"}
+        in_time = sum(1 for gate in passed if gate.told <= ended)
+        assert in_time >= 0.6 * CAPACITY * (ended - began)
+        waits = sorted(gate.told - gate.sent for gate in passed)
+        assert waits[len(waits) * 99 // 100] < QUEUE_MAX / CAPACITY + 1.0
+        waits = sorted(gate.told - gate.sent for gate in refused)
+        assert waits[len(waits) * 9 // 10] < CALL_S, "told at once"
+        assert (late.code, late.told - late.sent < 3 * CALL_S) == ("success", True), "the wave is over"
+
+        for gate in refused:
+            await gate.ask(session, headers)
+    assert {gate.code for gate in gates} == {"success"}
+    await audit(road)
 
 
 async def test_a_record_too_far_behind_refuses_scans_and_orders_until_it_has_caught_up(serve: Serve) -> None:

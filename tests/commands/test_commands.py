@@ -18,6 +18,7 @@ import pytest
 from server import config as configuration
 from server.dev.embedded import EmbeddedServers
 from server.dev.process import children
+from tests.conftest import database_named
 
 GATELINE = [sys.executable, "-m", "server.cli"]
 CATALOG = """
@@ -208,26 +209,64 @@ def test_workers_share_the_embedded_databases_of_their_parent(tmp_path: Path) ->
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
+def test_the_audit_trail_says_who_did_what_to_a_running_installation(
+    serving: dict[str, str], tmp_path: Path
+) -> None:
+    added = gateline("operator", "add", "audited", env=serving, stdin="a long enough password\n")
+    listed = gateline("audit", env=serving)
+    newest = gateline("audit", "--limit", "1", "--json", env=serving)
+    later = gateline("audit", "--since", "2999-01-01", env=serving)
+    unreadable = gateline("audit", "--since", "yesterday", env=serving)
+
+    assert added.returncode == listed.returncode == 0, listed
+    keys, *_, last = listed.stdout.splitlines()
+    assert "gateline serve " in keys and "KEYS_CHANGED  keys: qr [" in keys
+    assert last.endswith("OPERATOR_ADDED  audited: role gate, venue null")
+    entry = json.loads(newest.stdout)
+    assert (entry["action"], entry["subject"], entry["actor"]) == (
+        "OPERATOR_ADDED",
+        "audited",
+        last.split()[2],
+    )
+    assert (later.returncode, later.stdout) == (0, "")
+    assert unreadable.returncode == 2
+    everything = listed.stdout + newest.stdout
+    assert "long enough" not in everything
+    for setting in ("GATELINE_QR_KEYS", "GATELINE_JWT_KEYS", "GATELINE_GATEWAY_SECRETS"):
+        assert serving[setting].rpartition(":")[2] not in everything
+
+
 async def test_a_database_of_the_environment_is_migrated_only_when_asked(
     servers: EmbeddedServers, tmp_path: Path
 ) -> None:
-    assert servers.database_url is not None and servers.redis_url is not None
-    admin = await asyncpg.connect(servers.database_url)
+    assert servers.database_url and servers.owner_database_url and servers.redis_url
+    admin = await asyncpg.connect(servers.owner_database_url)
     await admin.execute("CREATE DATABASE bare")
-    url = servers.database_url.rpartition("/")[0] + "/bare"
+    url, owner_url = (
+        database_named(each, "bare") for each in (servers.database_url, servers.owner_database_url)
+    )
     env = environment(tmp_path, DATABASE_URL=url, REDIS_URL=servers.redis_url)
+    as_owner = {**env, "GATELINE_OWNER_DATABASE_URL": owner_url}
     try:
         refused = gateline("check", env=env)
-        migrated = gateline("migrate", env=env)
-        again = gateline("migrate", env=env)
+        one_role = gateline("migrate", env={**env, "DATABASE_URL": owner_url})
+        without_rights = gateline("check", env=env)
+        migrated = gateline("migrate", env=as_owner)
         rehydrated = gateline("rehydrate", env=env)
+        again = gateline("migrate", env={**env, "DATABASE_URL": owner_url})  # the server keeps its rights
+        audited = gateline("check", env=env)
     finally:
         await admin.execute("DROP DATABASE bare WITH (FORCE)")
         await admin.close()
 
     assert refused.returncode == 1
     assert "run `gateline migrate` first" in refused.stderr
-    assert "applied 0001_baseline" in migrated.stdout
+    assert "applied 0001_baseline" in one_role.stdout
+    assert "can change what is recorded" in one_role.stderr
+    assert without_rights.returncode == 1
+    assert "GATELINE_OWNER_DATABASE_URL" in without_rights.stderr and "Traceback" not in without_rights.stderr
+    assert (migrated.stdout.strip(), migrated.stderr) == ("up to date", "")
     assert again.stdout.strip() == "up to date"
+    assert audited.returncode == 0, audited
     assert rehydrated.returncode == 0, rehydrated
     assert "0 of 0" in rehydrated.stderr

@@ -64,7 +64,7 @@ def client(server: EmbeddedValkey) -> Iterator[redis.Redis]:
 
 
 async def ask(server: EmbeddedPostgres, query: str) -> object:
-    connection = await asyncpg.connect(server.url, timeout=5)
+    connection = await asyncpg.connect(server.owner_url, timeout=5)
     try:
         return await connection.fetchval(query)
     finally:
@@ -138,7 +138,7 @@ async def test_postgres_comes_back_after_a_stop_and_after_a_kill_with_every_comm
         server.stop()
         server.start()
         await ask(server, "INSERT INTO kept VALUES (2)")
-        open_meanwhile = await asyncpg.connect(server.url, timeout=5)
+        open_meanwhile = await asyncpg.connect(server.owner_url, timeout=5)
         await open_meanwhile.execute("BEGIN; INSERT INTO kept VALUES (1000)")
         server.kill()
         server.start()
@@ -308,6 +308,38 @@ async def test_gateline_owns_its_database_may_make_others_and_is_no_superuser(
     assert await ask(postgres, "SELECT lower('Ä') || current_setting('server_encoding')") == "äUTF8"
 
 
+async def test_the_server_works_as_a_role_of_its_own_that_owns_nothing(postgres: EmbeddedPostgres) -> None:
+    connection = await asyncpg.connect(postgres.url, timeout=5)
+    try:
+        assert await connection.fetchval("SELECT current_user") == "gateline_server"
+        role = "SELECT row(rolsuper, rolcreatedb, rolcreaterole, rolreplication)::text FROM pg_roles"
+        assert await connection.fetchval(f"{role} WHERE rolname = current_user") == "(f,f,f,f)"
+        for refused in ("CREATE TABLE own ()", "SET ROLE gateline", "CREATE DATABASE own"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(refused)
+    finally:
+        await connection.close()
+
+
+async def test_a_database_of_the_time_when_there_was_one_role_gets_the_second(
+    tmp_path: Path, far_root: Path
+) -> None:
+    with EmbeddedPostgres(tmp_path, settings=UNSAFE_BUT_FAST) as server:
+        await ask(server, "CREATE TABLE kept ()")
+        home = server._home
+        assert home is not None
+        server.stop()
+        (home.folder / "server-password").unlink()
+        (home.data / "pg_hba.conf").write_text("host all gateline 127.0.0.1/32 scram-sha-256\n")
+        server.start()
+        assert await ask(server, "SELECT to_regclass('kept') IS NOT NULL")
+        assert await ask(server, "SELECT pg_has_role('gateline_server', 'MEMBER')")
+        connection = await asyncpg.connect(server.url, timeout=5)
+        assert await connection.fetchval("SELECT current_user") == "gateline_server"
+        await connection.close()
+        server.erase()
+
+
 def test_valkey_writes_before_it_answers_and_forgets_nothing_on_its_own(valkey: EmbeddedValkey) -> None:
     expected = {
         "appendonly": "yes",
@@ -408,7 +440,7 @@ if tied == "untied":  # as on a system that cannot tie a child to its parent
 with embedded(
     Path(data_dir), need_valkey=True, need_postgres=True, postgres_settings={"fsync": "off"}
 ) as servers:
-    print(servers.valkey.pid, servers.postgres.pid, servers.redis_url, servers.database_url, flush=True)
+    print(servers.valkey.pid, servers.postgres.pid, servers.redis_url, servers.owner_database_url, flush=True)
     time.sleep(60)
 """
 

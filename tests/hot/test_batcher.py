@@ -93,6 +93,18 @@ async def test_what_comes_during_the_calls_goes_with_the_next_in_order_and_bound
     assert batcher.waiting() == 0
 
 
+async def test_the_more_wait_the_more_go_with_one_call_up_to_a_bound() -> None:
+    judge = Judge(open_at_once=False)
+    batcher: Batcher[int, int] = Batcher(judge, batch=2, batch_max=5, in_flight_max=1)
+    waiting = [batcher.submit(0)]
+    await until_called(judge, 1)
+    waiting += [batcher.submit(item) for item in range(1, 12)]
+    judge.gate.set()
+    await asyncio.gather(*waiting)
+
+    assert [len(batch) for batch in judge.batches] == [1, 5, 5, 1]
+
+
 async def test_past_its_bound_the_queue_refuses_at_once_and_serves_those_inside() -> None:
     judge = Judge(open_at_once=False)
     batcher: Batcher[int, int] = Batcher(judge, queue_max=3, in_flight_max=1)
@@ -107,6 +119,45 @@ async def test_past_its_bound_the_queue_refuses_at_once_and_serves_those_inside(
     judge.gate.set()
     assert await asyncio.gather(*inside) == [0, 2, 4, 6]
     assert await batcher.submit(4) == 8, "there is room again"
+
+
+async def test_whoever_gives_up_in_line_is_told_so_and_not_sent() -> None:
+    judge = Judge(open_at_once=False)
+    batcher: Batcher[int, int] = Batcher(judge, in_flight_max=1)
+    first = batcher.submit(1, 30.0)
+    await until_called(judge, 1)
+    second, third = batcher.submit(2, 0.02), batcher.submit(3)
+    with pytest.raises(Refusal) as late:
+        await second
+    assert late.value.code is ErrorCode.DEADLINE_PASSED
+
+    judge.gate.set()
+    assert await asyncio.gather(first, third) == [2, 6]
+    assert judge.batches == [[1], [3]]
+
+
+async def test_whoever_gives_up_on_what_was_sent_is_told_once() -> None:
+    judge = Judge(open_at_once=False)
+    batcher: Batcher[int, int] = Batcher(judge)
+    told: list[int | BaseException] = []
+    batcher.post(1, told.append, 0.02)
+    async with asyncio.timeout(5):
+        while not told:
+            await asyncio.sleep(0.01)
+    judge.gate.set()
+    await batcher.drain()
+
+    (refusal,) = told
+    assert isinstance(refusal, Refusal) and refusal.code is ErrorCode.DEADLINE_PASSED
+    assert judge.batches == [[1]]
+
+
+async def test_without_any_patience_left_nothing_is_queued() -> None:
+    batcher: Batcher[int, int] = Batcher(Judge())
+    with pytest.raises(Refusal) as late:
+        batcher.submit(1, 0.0)
+    assert late.value.code is ErrorCode.DEADLINE_PASSED
+    assert batcher.waiting() == 0
 
 
 async def test_a_fault_reaches_every_caller_of_its_batch_and_no_other() -> None:

@@ -34,14 +34,14 @@ class Counting(ScriptRunner):
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | int]) -> Any:
         if script is stock.HOLD:
-            self.sizes.append((len(args) - 1) // 5)
+            self.sizes.append((len(args) - 3) // 5)
         return await super().run(script, keys, args)
 
 
-def order(number: int, *products: int, key: str | None = None) -> NewOrder:
+def order(number: int, *products: int, key: str | None = None, buyer: str = "ann") -> NewOrder:
     return NewOrder(
         order_id=f"order-{number}",
-        buyer_id="demo:ann",
+        buyer_id=f"demo:{buyer}",
         idempotency_key=key or f"key-{number}",
         payload_hash="h",
         total_fen=0,
@@ -120,3 +120,86 @@ async def test_a_redis_that_stops_halfway_has_reserved_rather_than_sold_too_much
     assert refused.value.code is ErrorCode.REDIS_UNAVAILABLE
     assert isinstance(refused.value.__cause__, ResponseError)
     assert await sale.levels([1]) == {1: Level(10, 1, 0)}
+
+
+# --- How many of one buyer ----------------------------------------------------------------------------------
+
+
+def codes_of(answers: Sequence[HoldAnswer]) -> list[HoldCode]:
+    return [answer.code for answer in answers]
+
+
+async def test_a_batch_takes_no_more_of_a_buyer_than_one_after_the_other_would(
+    runner: Counting, redis: Redis
+) -> None:
+    sale = Stock(redis, runner, buyer_orders_max=3, window_s=60)
+    await sale.cap(1, 100)
+    anns = [order(number, 1) for number in range(5)]
+    bobs = [order(number, 1, buyer="bob") for number in range(10, 12)]
+    answers = await hold_all(sale, [*anns, *bobs])
+
+    held, many = HoldCode.HELD, HoldCode.TOO_MANY
+    assert runner.sizes == [7]
+    assert codes_of(answers) == [held, held, held, many, many, held, held]
+    assert 59_000 < answers[3].figure <= 60_000
+    assert codes_of(await hold_all(sale, [order(20, 1), order(21, 1, buyer="bob")])) == [many, held]
+    assert await sale.levels([1]) == {1: Level(100, 6, 0)}
+
+
+async def test_a_retry_is_neither_refused_nor_counted_and_what_is_refused_is_not_counted(
+    runner: Counting, redis: Redis
+) -> None:
+    sale = Stock(redis, runner, buyer_orders_max=2, window_s=60)
+    await sale.cap(1, 100)
+    await sale.cap(2, 0)
+    for _ in range(5):
+        assert codes_of(await hold_all(sale, [order(1, 2, key="sold out")])) == [HoldCode.SOLD_OUT]
+        assert codes_of(await hold_all(sale, [order(2, 7, key="unknown")])) == [HoldCode.NOT_LOADED]
+    first = await hold_all(sale, [order(3, 1), order(4, 1)])
+    assert codes_of(first) == [HoldCode.HELD, HoldCode.HELD]
+    for _ in range(5):
+        again = await hold_all(
+            sale, [order(5, 1, key="key-3"), order(6, 1, key="another"), order(7, 1, key="key-4")]
+        )
+        assert codes_of(again) == [HoldCode.REPLAYED, HoldCode.TOO_MANY, HoldCode.REPLAYED]
+        assert [again[0].subject, again[2].subject] == ["order-3", "order-4"]
+
+
+async def test_the_window_slides_and_tells_when_it_has_room(runner: Counting, redis: Redis) -> None:
+    """So there are never more in any time of that length: a place is free again when its own order is old."""
+    sale = Stock(redis, runner, buyer_orders_max=2, window_s=1)
+    await sale.cap(1, 100)
+    assert codes_of(await hold_all(sale, [order(1, 1)])) == [HoldCode.HELD]
+    await asyncio.sleep(0.5)
+    assert codes_of(await hold_all(sale, [order(2, 1)])) == [HoldCode.HELD]
+    (full,) = await hold_all(sale, [order(3, 1)])
+    assert full.code is HoldCode.TOO_MANY and 100 < full.figure <= 500
+    await asyncio.sleep(full.figure / 1000 + 0.01)
+    answers = await hold_all(sale, [order(4, 1), order(5, 1)])
+    assert codes_of(answers) == [HoldCode.HELD, HoldCode.TOO_MANY]
+    assert answers[1].figure <= 500
+
+
+async def test_a_clock_that_went_back_keeps_no_buyer_waiting(runner: Counting, redis: Redis) -> None:
+    sale = Stock(redis, runner, buyer_orders_max=1, window_s=60)
+    await sale.cap(1, 100)
+    seconds, _ = await redis.time()
+    await redis.set(keys.recent_orders("demo:ann"), f"{(seconds + 86_400) * 1000}")
+    answers = await hold_all(sale, [order(1, 1), order(2, 1)])
+    assert codes_of(answers) == [HoldCode.HELD, HoldCode.TOO_MANY]
+
+
+async def test_what_is_known_of_a_buyer_goes_by_itself(runner: Counting, redis: Redis) -> None:
+    sale = Stock(redis, runner, buyer_orders_max=3, window_s=60)
+    await sale.cap(1, 100)
+    await hold_all(sale, [order(number, 1) for number in range(5)])
+    name = keys.recent_orders("demo:ann")
+    assert len((await redis.get(name)).split()) == 3
+    assert 55 < await redis.ttl(name) <= 60
+
+
+async def test_without_a_bound_nothing_is_kept_of_a_buyer(runner: Counting, redis: Redis) -> None:
+    sale = Stock(redis, runner)
+    await sale.cap(1, 100)
+    assert codes_of(await hold_all(sale, [order(number, 1) for number in range(50)])) == [HoldCode.HELD] * 50
+    assert await redis.exists(keys.recent_orders("demo:ann")) == 0

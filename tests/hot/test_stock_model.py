@@ -37,10 +37,13 @@ from server.hot.stream import ORIGIN, Streams
 T = TypeVar("T")
 PRODUCTS = (1, 2, 3)
 NOT_LOADED = 9
+WINDOW_S = 3_600
 WHEN = datetime(2030, 1, 1, tzinfo=UTC)
+ORDERS_MAX = 3  # of one buyer, within a window that no example outlives unless it is told to
 Line = tuple[int, int, bool]  # product, units, on sale
-Wanted = tuple[str, str, list[Line]]  # idempotency key, payload, lines
+Wanted = tuple[str, str, str, list[Line]]  # buyer, idempotency key, payload, lines
 WANTED = st.tuples(
+    st.sampled_from(("ann", "ann", "bob", "cy")),
     st.sampled_from("abcdefghijkl"),
     st.sampled_from("xy"),
     st.lists(
@@ -62,14 +65,17 @@ class Model:
     levels: dict[int, Level]
     open: bool = True
     holds: dict[str, Counter[int]] = field(default_factory=dict)
-    made: dict[str, tuple[str, str]] = field(default_factory=dict)
+    made: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    recent: Counter[str] = field(default_factory=Counter)
 
-    def hold(self, order_id: str, key: str, payload: str, lines: list[Line]) -> HoldAnswer:
+    def hold(self, order_id: str, buyer: str, key: str, payload: str, lines: list[Line]) -> HoldAnswer:
         if not self.open:
             return HoldAnswer(HoldCode.CLOSED, "", 0)
-        if key in self.made:
-            first, same = self.made[key][0], self.made[key][1] == payload
+        if (buyer, key) in self.made:
+            first, same = self.made[buyer, key][0], self.made[buyer, key][1] == payload
             return HoldAnswer(HoldCode.REPLAYED if same else HoldCode.CONFLICT, first, 0)
+        if self.recent[buyer] >= ORDERS_MAX:
+            return HoldAnswer(HoldCode.TOO_MANY, "", 0)
         wanted: Counter[int] = Counter()
         for number, (product, units, on_sale) in enumerate(lines, start=1):
             if product not in self.levels:
@@ -82,7 +88,8 @@ class Model:
             if wanted[product] > free:
                 return HoldAnswer(HoldCode.SOLD_OUT, str(number), free)
         self.move(wanted, reserved=1)
-        self.holds[order_id], self.made[key] = wanted, (order_id, payload)
+        self.holds[order_id], self.made[buyer, key] = wanted, (order_id, payload)
+        self.recent[buyer] += 1
         return HoldAnswer(HoldCode.HELD, order_id, 0)
 
     def end(self, order_id: str, *, sold: int) -> bool:
@@ -116,7 +123,7 @@ class StockMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.redis = connect(redis_url)
         self.runner = ScriptRunner(self.redis, Ack.MEMORY)
-        self.stock = Stock(self.redis, self.runner)
+        self.stock = Stock(self.redis, self.runner, buyer_orders_max=ORDERS_MAX, window_s=WINDOW_S)
         self.streams = Streams(self.redis)
         self.model = Model({})
         self.recorded: list[NewOrder] = []
@@ -156,7 +163,7 @@ class StockMachine(RuleBasedStateMachine):
             return await asyncio.gather(
                 *(
                     self.stock.hold(order, [on_sale for _, _, on_sale in lines])
-                    for order, (_, _, lines) in zip(made, batch, strict=True)
+                    for order, (*_, lines) in zip(made, batch, strict=True)
                 )
             )
 
@@ -164,16 +171,29 @@ class StockMachine(RuleBasedStateMachine):
         expected = [
             self.model.hold(order.order_id, *wanted) for order, wanted in zip(made, batch, strict=True)
         ]
-        assert answers == expected
+        assert [self.without_wait(answer) for answer in answers] == expected
         held = [order for order, answer in zip(made, answers, strict=True) if answer.code is HoldCode.HELD]
         self.recorded += held
         return multiple(*(order.order_id for order in held))
 
-    def order(self, key: str, payload: str, lines: list[Line]) -> NewOrder:
+    def without_wait(self, answer: HoldAnswer) -> HoldAnswer:
+        """The ms to wait are the clock's."""
+        if answer.code is not HoldCode.TOO_MANY:
+            return answer
+        assert 0 < answer.figure <= WINDOW_S * 1000
+        return HoldAnswer(answer.code, answer.subject, 0)
+
+    @rule(buyer=st.sampled_from(("ann", "bob", "cy")))
+    def a_window_passes(self, buyer: str) -> None:
+        """What Redis knows of the buyer's latest orders is gone by itself then."""
+        self.run(self.redis.delete(keys.recent_orders(f"demo:{buyer}")))
+        self.model.recent[buyer] = 0
+
+    def order(self, buyer: str, key: str, payload: str, lines: list[Line]) -> NewOrder:
         self.number += 1
         return NewOrder(
             order_id=f"order-{self.number}",
-            buyer_id="demo:ann",
+            buyer_id=f"demo:{buyer}",
             idempotency_key=key,
             payload_hash=payload,
             total_fen=0,

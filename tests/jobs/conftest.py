@@ -26,9 +26,9 @@ from tests.road import Road
 async def walked(
     servers: EmbeddedServers, template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Walked]:
-    assert servers.database_url and servers.redis_url
+    assert servers.database_url and servers.owner_database_url and servers.redis_url
     name = "check_walked"
-    admin = await asyncpg.connect(servers.database_url)
+    admin = await asyncpg.connect(servers.owner_database_url)
     await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     config = msgspec.structs.replace(
         configuration.load(
@@ -75,16 +75,16 @@ def pages_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 @pytest.fixture
 async def scene(
-    walked: Walked, redis_url: str, redis: Redis, pages_of: Callable[[int], None]
+    walked: Walked, servers: EmbeddedServers, redis_url: str, redis: Redis, pages_of: Callable[[int], None]
 ) -> AsyncIterator[Scene]:
     """The walked road, put back as it was; no server and no job runs on it. Two things a page, so that all is paged."""
     pages_of(2)
-    assert walked.config.database_url
+    assert walked.config.database_url and servers.owner_database_url
     name = f"test_{secrets.token_hex(6)}"
-    admin = await asyncpg.connect(walked.config.database_url.replace(walked.database, "postgres"))
+    admin = await asyncpg.connect(servers.owner_database_url)
     await admin.execute(f"CREATE DATABASE {name} TEMPLATE {walked.database}")
     url = database_named(walked.config.database_url, name)
-    pg = await asyncpg.connect(url)
+    pg = await asyncpg.connect(database_named(servers.owner_database_url, name))
     async with Redis.from_url(redis_url) as raw, raw.pipeline() as pipe:
         for each, (dump, left_ms) in walked.dumps.items():
             pipe.restore(each, left_ms, dump)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from server.dev.embedded import EmbeddedPostgres
-from server.store.migrate import migrate
-from server.store.pool import Database
+from server.store.migrate import migrate_by_owner
 from tests.conftest import Audit, Serve, eventually
 
 
 async def test_scans_qr_and_holds_go_on_and_all_is_recorded_afterwards(
     serve: Serve, own_postgres: EmbeddedPostgres, audit: Audit
 ) -> None:
-    database = Database(own_postgres.url, size_max=1)
-    await migrate(database)
-    await database.close()
+    await migrate_by_owner(own_postgres.url, own_postgres.owner_url)
     road = await serve(database_url=own_postgres.url)
     product = await road.product({"bus": 20}, sellable=50)
     (ticket,) = await road.buy({product: 1})
@@ -62,9 +59,7 @@ async def test_scans_qr_and_holds_go_on_and_all_is_recorded_afterwards(
 async def test_a_server_starts_while_postgres_is_away_and_serves_when_it_is_back(
     serve: Serve, own_postgres: EmbeddedPostgres
 ) -> None:
-    database = Database(own_postgres.url, size_max=1)
-    await migrate(database)
-    await database.close()
+    await migrate_by_owner(own_postgres.url, own_postgres.owner_url)
     own_postgres.stop()
     road = await serve(jobs=False, database_url=own_postgres.url)
     ready = await road.call("GET", "/readyz")

@@ -13,9 +13,8 @@ import pytest
 
 from server.dev.embedded import EmbeddedPostgres
 from server.hot import keys
-from server.store.migrate import migrate
-from server.store.pool import Database
-from tests.conftest import Audit, Serve
+from server.store.migrate import migrate_by_owner
+from tests.conftest import Audit, Serve, database_named
 from tests.road import Answer, Road
 
 
@@ -23,13 +22,11 @@ from tests.road import Answer, Road
 async def database_url(own_postgres: EmbeddedPostgres) -> AsyncIterator[str]:
     """A fresh, migrated database on a Postgres that may be killed."""
     name = f"test_{uuid4().hex[:12]}"
-    admin = await asyncpg.connect(own_postgres.url)
+    admin = await asyncpg.connect(own_postgres.owner_url)
     await admin.execute(f"CREATE DATABASE {name}")
     await admin.close()
-    url = own_postgres.url.rpartition("/")[0] + f"/{name}"
-    database = Database(url, size_max=1)
-    await migrate(database)
-    await database.close()
+    url = database_named(own_postgres.url, name)
+    await migrate_by_owner(url, database_named(own_postgres.owner_url, name))
     yield url
 
 

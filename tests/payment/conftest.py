@@ -95,8 +95,8 @@ def postgres_away(servers: EmbeddedServers, database_url: str) -> PostgresAway:
 
     @asynccontextmanager
     async def away() -> AsyncIterator[None]:
-        assert servers.database_url is not None
-        admin = await asyncpg.connect(servers.database_url)
+        assert servers.owner_database_url is not None
+        admin = await asyncpg.connect(servers.owner_database_url)
         try:
             async with asyncio.timeout(10):
                 await _renamed(admin, name, f"{name}_away")

@@ -215,9 +215,10 @@ async def open_market(
     servers: EmbeddedServers, template: str, keys: WeChatKeys, folder: Path, seed: int
 ) -> AsyncIterator[Market]:
     """A database of its own, both gateways, a worker, and the first of two servers that share one address."""
-    assert servers.redis_url is not None and servers.database_url is not None
+    assert servers.redis_url and servers.database_url and servers.owner_database_url
     async with AsyncExitStack() as stack:
-        database_url = await stack.enter_async_context(_database(servers.database_url, template))
+        owner_url = await stack.enter_async_context(_database(servers.owner_database_url, template))
+        database_url = database_named(servers.database_url, owner_url.rpartition("/")[2])
         async with Redis.from_url(servers.redis_url) as redis:
             await redis.flushall()
         heard = Eavesdropper()
@@ -237,7 +238,7 @@ async def open_market(
         phone = await stack.enter_async_context(ClientSession())
         backlog = Backlog(parts.streams, parts.epochs, parts.stream_names, entries_max=10**9, memory_mb_max=0)
         road = HeardRoad(session, config, parts, backlog, url=config.public_url)
-        pg = await asyncpg.connect(database_url)
+        pg = await asyncpg.connect(owner_url)
         stack.push_async_callback(pg.close)
         market = Market(environment, Shop(road, wechat, wechat_url, phone), road, wechat, heard, pg, folder)
         stack.push_async_callback(market.stop)
@@ -256,6 +257,7 @@ def _settings(redis_url: str, database_url: str, folder: Path) -> Mapping[str, s
         "GATELINE_PUBLIC_URL": f"http://127.0.0.1:{port}",
         "GATELINE_DATA_DIR": str(folder / "data"),
         "GATELINE_HOLD_S": str(HOLD_S),
+        "GATELINE_BUYER_ORDERS_MAX": "100",  # 500 orders of 40 buyers, within two of these
         "GATELINE_QR_KEYS": f"1:{key()}",
         "GATELINE_JWT_KEYS": f"k1:{key()}",
         "GATELINE_LOG_LEVEL": "debug",

@@ -52,14 +52,14 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> list[ScanConnection]:
 @pytest.fixture(scope="module")
 async def stage(servers: EmbeddedServers, template: str, wechat_keys: WeChatKeys) -> AsyncIterator[Stage]:
     """A stage on a database of its own and an emptied Valkey. Not together with `road` in one file: it empties too."""
-    assert servers.redis_url is not None and servers.database_url is not None
+    assert servers.redis_url and servers.database_url and servers.owner_database_url
     database = f"stage_{secrets.token_hex(6)}"
     database_url = database_named(servers.database_url, database)
-    admin = await asyncpg.connect(servers.database_url)
+    admin = await asyncpg.connect(servers.owner_database_url)
     await admin.execute(f"CREATE DATABASE {database} TEMPLATE {template}")
     redis = Redis.from_url(servers.redis_url)
     await redis.flushall()
-    pg = await asyncpg.connect(database_url)
+    pg = await asyncpg.connect(database_named(servers.owner_database_url, database))
     wechat = WeChat(wechat_keys)
     stack = AsyncExitStack()
     config = configuration.load(
@@ -74,6 +74,7 @@ async def stage(servers: EmbeddedServers, template: str, wechat_keys: WeChatKeys
             "GATELINE_GATEWAY_URL": "http://127.0.0.1:9",
             "GATELINE_DEMO_LOGIN": "1",
             "GATELINE_GUEST_LOGIN": "1",
+            "GATELINE_BUYER_ORDERS_MAX": "0",  # ann orders for every test of a file
             "GATELINE_LOG_LEVEL": "error",
         }
     )

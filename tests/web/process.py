@@ -16,9 +16,10 @@ import msgspec
 class Process:
     """A running `gateline serve`, and every line that it wrote to standard error."""
 
-    def __init__(self, address: str, lines: list[str]) -> None:
+    def __init__(self, address: str, lines: list[str], pid: int) -> None:
         self.address = address
         self.lines = lines
+        self.pid = pid
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -27,10 +28,12 @@ class Process:
 
 
 @asynccontextmanager
-async def gateline(environment: dict[str, str], *options: str) -> AsyncIterator[Process]:
+async def gateline(
+    environment: dict[str, str], *options: str, module: tuple[str, ...] = ("server.cli",)
+) -> AsyncIterator[Process]:
     """The process, when it listens; at the end it is asked to stop, and every line is read."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "server.cli", "serve", *options,
+        sys.executable, "-m", *module, "serve", *options,
         env={**os.environ, **environment}, stderr=asyncio.subprocess.PIPE, limit=2**22,
     )  # fmt: skip
     assert process.stderr is not None
@@ -45,7 +48,7 @@ async def gateline(environment: dict[str, str], *options: str) -> AsyncIterator[
                 lines.append(line)
                 address = msgspec.json.decode(line).get("address", "")
         reading = asyncio.create_task(_read(stderr, lines))
-        yield Process(address, lines)
+        yield Process(address, lines, process.pid)
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(30):
             await asyncio.gather(process.wait(), reading)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import re
 from typing import Any
 
@@ -148,6 +149,78 @@ def test_a_key_is_rotated_without_logging_anyone_out(clock: Clock) -> None:
     assert during.verify(old).subject == during.verify(f"Bearer {new}").subject == "gina"
     assert refusal(after, old) is ErrorCode.TOKEN_INVALID
     assert after.verify(f"Bearer {new}").subject == "gina"
+
+
+def test_a_ring_that_is_replaced_signs_with_its_first_key_at_once_and_accepts_all_of_them(
+    clock: Clock,
+) -> None:
+    tokens = Tokens((OLD,), now=clock)
+    old = f"Bearer {tokens.issue(Audience.GATE, 'gina', seconds=60)}"
+    tokens.replace((OLD, NEW))
+    assert header(tokens.issue(Audience.GATE, "gina", seconds=60))["kid"] == "2025"
+    tokens.replace((NEW, OLD))
+    new = tokens.issue(Audience.GATE, "gina", seconds=60)
+    assert header(new)["kid"] == "2026"
+    assert tokens.verify(old).subject == tokens.verify(f"Bearer {new}").subject == "gina"
+
+
+def test_what_a_key_had_signed_ends_when_it_leaves_the_ring_also_what_is_remembered(clock: Clock) -> None:
+    tokens = Tokens((NEW, OLD), now=clock)
+    old = f"Bearer {Tokens((OLD,), now=clock).issue(Audience.GATE, 'gina', seconds=60)}"
+    new = f"Bearer {tokens.issue(Audience.GATE, 'gina', seconds=60)}"
+    assert tokens.verify(old) == tokens.verify(new)
+    tokens.replace((NEW,))
+    assert refusal(tokens, old) is ErrorCode.TOKEN_INVALID
+    assert tokens.verify(new).subject == "gina"
+
+
+def test_what_is_remembered_ends_too_when_its_id_goes_to_another_key(clock: Clock) -> None:
+    tokens = Tokens((NEW,), now=clock)
+    bearer = f"Bearer {tokens.issue(Audience.GATE, 'gina', seconds=60)}"
+    tokens.verify(bearer)
+    tokens.replace(((NEW[0], b"x" * 32),))
+    assert refusal(tokens, bearer) is ErrorCode.TOKEN_INVALID
+
+
+def test_a_key_that_comes_makes_nobody_be_verified_again(clock: Clock) -> None:
+    tokens = Tokens((OLD,), now=clock)
+    tokens.verify(f"Bearer {tokens.issue(Audience.GATE, 'gina', seconds=60)}")
+    tokens.replace((NEW, OLD))
+    assert tokens.remembered() == 1
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"alg": "none", "kid": "2026"},
+        {"alg": "HS512", "kid": "2026"},
+        {"alg": "HS256", "kid": "2025"},  # a key that is not in the ring
+        {"alg": "HS256", "kid": ["2026"]},
+        {"alg": "HS256", "kid": {"2026": 1}},
+        {"alg": "HS256", "kid": None},
+        {"alg": "HS256", "kid": 2026},
+        {"alg": "HS256"},
+        {"alg": ["HS256"], "kid": "2026"},
+        {"alg": "HS256", "kid": "2026", "crit": ["exp"]},
+        {"alg": "HS256", "kid": "2026", "b64": False, "crit": ["b64"]},
+    ],
+)
+def test_a_head_that_asks_for_another_algorithm_or_key_is_refused_whatever_signs_it(
+    head: dict[str, Any], clock: Clock
+) -> None:
+    claims = {"aud": "gateline:gate", "sub": "gina", "gen": 1, "iat": 0, "exp": int(clock.now) + 60}
+    assert refusal(Tokens((NEW,), now=clock), _signed(head, claims, NEW[1])) is ErrorCode.TOKEN_INVALID
+    good = {"alg": "HS256", "kid": "2026"}
+    assert Tokens((NEW,), now=clock).verify(_signed(good, claims, NEW[1])).subject == "gina"
+
+
+def _signed(head: dict[str, Any], claims: dict[str, Any], secret: bytes) -> str:
+    """A token with this very head; its signature is that of the algorithm which it names, or HS256."""
+    spelled = [base64.urlsafe_b64encode(msgspec.json.encode(each)).rstrip(b"=") for each in (head, claims)]
+    signed = b".".join(spelled)
+    kind = "sha512" if head["alg"] == "HS512" else "sha256"
+    signature = b"" if head["alg"] == "none" else hmac.digest(secret, signed, kind)
+    return f"Bearer {(signed + b'.' + base64.urlsafe_b64encode(signature).rstrip(b'=')).decode()}"
 
 
 def test_a_host_whose_clock_is_behind_accepts_a_token_just_issued_elsewhere(clock: Clock) -> None:

@@ -25,6 +25,7 @@ from tests.conftest import eventually
 from tests.road import Answer
 from tests.web.document import Document
 from tests.web.stage import PLAINLY, SIGNED, WITH_BODY, WITH_PLACE, WITH_QUERY, Ask, Stage, name, refused
+from tests.web.wire import wire
 
 pytestmark = pytest.mark.usefixtures("watched")
 
@@ -510,6 +511,60 @@ async def test_an_expectation_that_we_do_not_know_is_passed_over(stage: Stage) -
     assert answer.startswith(b"HTTP/1.1 200 "), answer
     answer = await spoken(stage, HEAD + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n", b"{}")
     assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 "), answer
+
+
+@pytest.mark.parametrize("expected", [b"the-unexpected", b"\xff", b"200-ok"])
+async def test_an_expectation_is_passed_over_also_where_nothing_is_or_no_such_method(
+    stage: Stage, expected: bytes
+) -> None:
+    """Found by fuzzing: the library answered it by itself, with 417 in plain text that repeats what was sent."""
+    for first, status, code in (
+        (b"GET /nowhere", 404, "NOT_FOUND"),
+        (b"DELETE /catalog", 405, "METHOD_NOT_ALLOWED"),
+        (b"GET /static/none.js", 404, "NOT_FOUND"),
+        (b"GET /docs/none.js", 404, "NOT_FOUND"),
+    ):
+        async with wire(stage.road.url) as line:
+            await line.send(first + b" HTTP/1.1\r\nHost: x\r\nExpect: " + expected + b"\r\n\r\n")
+            answer = await line.answer()
+        refused(answer, status, code)
+        assert (status == 405) == ("Allow" in answer.headers)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        HEAD + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n",
+        b"POST /nowhere HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n",
+        b"GET /venue/stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nAuthorization: {gate}\r\n\r\n",
+    ],
+    ids=["a body that is asked for", "where nothing is", "an upgrade"],
+)
+async def test_a_client_that_goes_before_it_is_told_to_go_on_is_no_failure_of_ours(
+    stage: Stage, said: bytes, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Found by fuzzing: a failure was logged and counted for what could not be written to a client that had gone."""
+    before = await _failures(stage)
+    address = URL(stage.road.url)
+    assert address.host is not None and address.port is not None
+    said = said.replace(b"{gate}", stage.headers("gate")["Authorization"].encode())
+    for _ in range(20):
+        with socket.create_connection((address.host, address.port)) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+            connection.sendall(said)
+        await asyncio.sleep(0.005)
+    assert (await stage.road.call("GET", "/healthz")).status == 200
+    assert await _failures(stage) == before
+    assert "Error handling request" not in caplog.text
+    assert "request_failed" not in capsys.readouterr().out
+
+
+async def _failures(stage: Stage) -> list[str]:
+    text = (await stage.road.call("GET", "/metrics")).raw.decode()
+    return [
+        line for line in text.splitlines() if line.startswith("gateline_http_") and 'status="500"' in line
+    ]
 
 
 # --- Answers ------------------------------------------------------------------------------------------------

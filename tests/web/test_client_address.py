@@ -11,7 +11,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from server.config import Config
 from server.web import appkeys
-from server.web.buyer import _client_ip
+from server.web.address import client_address
 
 PROXY = "10.0.0.1"
 SPELLINGS = {
@@ -31,7 +31,7 @@ def address(config: Config, told: list[str], *, remote: str = PROXY, header: str
     transport = Mock()
     transport.get_extra_info = lambda name, default=None: (remote, 1) if name == "peername" else default
     request = make_mocked_request("POST", "/orders", app=app, transport=transport)
-    return _client_ip(request.clone(headers=[("X-Forwarded-For", each) for each in told]))
+    return client_address(request.clone(headers=[("X-Forwarded-For", each) for each in told]))
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)

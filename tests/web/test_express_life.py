@@ -270,6 +270,7 @@ async def test_a_redis_that_hangs_or_dies_is_told_in_time_on_both_ways_and_both_
 ) -> None:
     road = await serve(redis_url=own_valkey.url)
     body = await gate_body(road, uses=50)
+    await road.gate()  # a login would take some of the time
     async with Redis.from_url(own_valkey.url) as redis, paused(redis, 6):
         for answer in await on_both_ways(road, body):
             refused(answer, 503, "REDIS_UNAVAILABLE")

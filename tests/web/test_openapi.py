@@ -18,7 +18,7 @@ from server.web.glossary import WORDS
 from server.web.routes import ROUTES, Route
 from tests.road import Answer
 from tests.web.document import Document
-from tests.web.stage import MAY_CALL, SECURED, Stage, name
+from tests.web.stage import SECURED, Stage, may_call, name
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_every_operation_says_what_it_does_for_whom_and_with_which_token(documen
         assert f"Who: {route.access.value}." in operation["description"]
         assert operation["tags"] and set(operation["tags"]) <= {tag["name"] for tag in document.raw["tags"]}
         schemes = {scheme for need in operation["security"] for scheme in need}
-        kinds = MAY_CALL[route.access] if route in SECURED else set()
+        kinds = may_call(route) if route in SECURED else set()
         assert schemes == {"operator" if kind == "gate" else kind for kind in kinds}, route.path
     assert len(set(ids)) == len(ids)
     assert set(document.raw["components"]["securitySchemes"]) == {"buyer", "operator", "analyst"}
@@ -126,7 +126,7 @@ def test_what_may_be_tried_again_says_after_how_long(document: Document) -> None
     for route in ROUTES:
         for status, response in document.operation(route)["responses"].items():
             if "examples" in response["content"].get("application/json", {}):
-                assert ("Retry-After" in response["headers"]) == (status == "503")
+                assert ("Retry-After" in response["headers"]) == (status in ("429", "503"))
                 assert ("WWW-Authenticate" in response["headers"]) == (status == "401")
             assert "X-Request-Id" in response["headers"]
 
@@ -217,14 +217,12 @@ async def _walk(stage: Stage) -> None:
     """Every route with success, and every kind of refusal that can be had here."""
     road = stage.road
     for route in ROUTES:
-        for kind in sorted(MAY_CALL[route.access]):
+        for kind in sorted(may_call(route)):
             if not route.path.endswith(("/cancel", "/query")):
                 await stage.send(await stage.honest(route, kind))
         if route in SECURED:
             await stage.send(await stage.honest(route, "nobody"))
-            await stage.send(
-                await stage.honest(route, min({"buyer", "gate", "analyst"} - MAY_CALL[route.access]))
-            )
+            await stage.send(await stage.honest(route, min({"buyer", "gate", "analyst"} - may_call(route))))
     ann, gate, analyst = road.buyer(), await road.gate(), await road.analyst()
     await _sell(stage, ann)
     await _redeem(stage, gate)

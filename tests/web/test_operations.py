@@ -177,8 +177,8 @@ async def test_past_so_many_waiting_logins_the_next_is_told_at_once_to_come_back
         return enough.wait(10)
 
     monkeypatch.setattr("server.flows.staff.verify_password", slow)
-    login = {"username": "x", "password": "y"}
-    tasks = [asyncio.create_task(road.call("POST", "/operators/login", json=login)) for _ in range(20)]
+    logins = [{"username": f"x{number}", "password": "y"} for number in range(20)]
+    tasks = [asyncio.create_task(road.call("POST", "/operators/login", json=login)) for login in logins]
 
     async def told() -> bool:
         return sum(task.done() for task in tasks) == 15

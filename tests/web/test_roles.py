@@ -23,7 +23,7 @@ from server.store import catalog
 from server.web.auth import Audience, Tokens
 from server.web.routes import ROUTES, Access, Route
 from tests.conftest import eventually
-from tests.web.stage import KINDS, MAY_CALL, PLAINLY, SECURED, Stage, name, refused
+from tests.web.stage import KINDS, MATRIX, PLAINLY, SECURED, Stage, may_call, name, refused
 
 nothing_changes = pytest.mark.usefixtures("watched")
 
@@ -41,7 +41,7 @@ async def watched(stage: Stage) -> AsyncIterator[None]:
 @nothing_changes
 @pytest.mark.parametrize("kind", KINDS)
 async def test_no_endpoint_serves_a_kind_of_caller_that_it_is_not_for(stage: Stage, kind: str) -> None:
-    others = [route for route in SECURED if kind not in MAY_CALL[route.access]]
+    others = [route for route in SECURED if kind not in may_call(route)]
     assert len(others) > len(SECURED) / 4
     for route in others:
         answer = await stage.send(await stage.honest(route, kind))
@@ -55,7 +55,7 @@ async def test_no_endpoint_serves_a_kind_of_caller_that_it_is_not_for(stage: Sta
 async def test_an_endpoint_serves_every_kind_of_caller_that_it_is_for(stage: Stage) -> None:
     served = []
     for route in sorted(ROUTES, key=lambda route: route.path.endswith("/cancel")):
-        for kind in sorted(MAY_CALL[route.access]):
+        for kind in sorted(may_call(route)):
             if route.path == "/orders/{order_id}/query":
                 continue  # the gateway behind it is not there; settlement's own tests ask it
             answer = await stage.send(await stage.honest(route, kind))
@@ -63,6 +63,16 @@ async def test_an_endpoint_serves_every_kind_of_caller_that_it_is_for(stage: Sta
             served.append((route.path, kind))
     assert len(served) > len(ROUTES)
     await stage.set_again()
+
+
+async def test_the_matrix_has_a_row_for_every_address_that_the_server_answers(stage: Stage) -> None:
+    served = {
+        f"{route.method} {route.resource.canonical}"
+        for route in stage.road.app.router.routes()
+        if route.resource is not None and route.method != "HEAD"
+    }
+    assert served == {*MATRIX, "GET /static/{file}", "GET /docs/{file}"}  # files that anyone may have
+    assert MATRIX.keys() == {name(route) for route in ROUTES}
 
 
 async def test_every_route_says_who_may_call_it_and_only_public_ones_are_open(stage: Stage) -> None:
@@ -155,7 +165,7 @@ class Forger:
 
     def __init__(self, stage: Stage, route: Route) -> None:
         self.key = dict(stage.road.config.jwt_keys)["k1"]
-        who = min(MAY_CALL[route.access])
+        who = min(may_call(route))
         token = stage.headers(who)["Authorization"].removeprefix("Bearer ")
         self.true = token
         header, claims, self.signature = token.split(".")
@@ -317,7 +327,7 @@ async def test_a_disabled_operator_stops_working_and_an_old_token_never_comes_ba
         for route in SECURED:
             if route.access in (Access.OPERATOR, Access.OWNER_OR_OPERATOR, Access.ANALYST):
                 kind = "gate" if role is Role.GATE else "analyst"
-                if kind in MAY_CALL[route.access]:
+                if kind in may_call(route):
                     ask = await stage.honest(route)
                     answer = await stage.send(ask, headers={**ask.headers, **headers})
                     refused(answer, 401, "OPERATOR_DISABLED")
@@ -358,7 +368,7 @@ UNKNOWN_ORDER, UNKNOWN_TICKET = "0" * 26, "0" * 16
 
 @nothing_changes
 @pytest.mark.parametrize(
-    "route", [route for route in SECURED if "{" in route.path and "buyer" in MAY_CALL[route.access]], ids=name
+    "route", [route for route in SECURED if "{" in route.path and "buyer" in may_call(route)], ids=name
 )
 async def test_the_order_or_ticket_of_another_buyer_is_answered_as_one_that_does_not_exist(
     stage: Stage, route: Route

@@ -35,13 +35,14 @@ def signer() -> Signer:
     return Signer(MCHID, MERCHANT_SERIAL, key("merchant"))
 
 
-def verifier() -> Verifier:
+def verifier(asked_for: str = "") -> Verifier:
     """Both kinds of keys at once, as while a merchant migrates."""
     return Verifier(
         {
             PUBLIC_KEY_ID: key("wechat").public_key(),
             CERTIFICATE_SERIAL: key("certificate").public_key(),
-        }
+        },
+        asked_for,
     )
 
 

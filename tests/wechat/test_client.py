@@ -73,13 +73,13 @@ class Scene:
 
     def new(self, **changes: Any) -> WeChatClient:
         options: dict[str, Any] = {
-            "public_key_id": PUBLIC_KEY_ID,
             "now": lambda: NOW_S + 0.9,
             "pause": self.pause,
             **changes,
         }
         urls = options.pop("urls", (self.main.url, self.backup.url))
-        return WeChatClient(self.session, urls, signer(), verifier(), MCHID, **options)
+        verifying = options.pop("verifier", None) or verifier(asked_for=PUBLIC_KEY_ID)
+        return WeChatClient(self.session, urls, signer(), verifying, MCHID, **options)
 
     async def pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -191,7 +191,7 @@ async def test_a_close_posts_the_merchant_and_takes_an_empty_answer(scene: Scene
 
 async def test_without_the_public_key_mode_no_serial_is_named_and_nonces_are_fresh(scene: Scene) -> None:
     scene.main.will(GOOD)
-    client = scene.new(public_key_id="")
+    client = scene.new(verifier=verifier())
 
     for _ in range(3):
         await client.prepay(JSAPI, REQUEST)

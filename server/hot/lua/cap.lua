@@ -9,6 +9,7 @@ local CAPPED, BELOW_TAKEN, CLOSED = 0, 1, -1
 
 -- A shut epoch does not end with its number of shards.
 if not string.find(redis.call('GET', KEYS[1]) or '', '%d$') then return { CLOSED, 0 } end
+assert(string.find(ARGV[1], '^%d+$'), 'cap: sellable is a whole number')
 local stock = redis.call('HMGET', KEYS[2], 'reserved', 'sold')
 local taken = (stock[1] or 0) + (stock[2] or 0)
 if tonumber(ARGV[1]) < taken then return { BELOW_TAKEN, taken } end

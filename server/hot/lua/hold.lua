@@ -1,18 +1,21 @@
 -- hold: judges a batch of orders: each reserves all its lines or none and is recorded, all in this one step.
 --
--- KEYS: 1 epoch, 2 orders, then per order: idempotency, hold; then per product: stock
--- ARGV: 1 idempotency_s, then per order: order_id, payload_hash, deadline_ms, order, lines
+-- KEYS: 1 epoch, 2 orders, then per order: idempotency, hold, recent; then per product: stock
+-- ARGV: 1 idempotency_s, 2 orders_max, 3 window_ms, then per order: order_id, payload_hash, deadline_ms, order, lines
 -- RETURNS: per order {code, order id (HELD, REPLAYED) or the number of the refused line from 1, units free (SOLD_OUT)}
--- CODES: HELD=0 REPLAYED=1 CONFLICT=2 INACTIVE=3 SOLD_OUT=4 CLOSED=-1 NOT_LOADED=-2
+-- RETURNS: or {TOO_MANY, '', ms after which the buyer may order again}
+-- CODES: HELD=0 REPLAYED=1 CONFLICT=2 INACTIVE=3 SOLD_OUT=4 TOO_MANY=5 CLOSED=-1 NOT_LOADED=-2
 --
 -- `lines`: per line "<number of its product among the stock keys> <qty> <on_sale>;".
 -- The idempotency key is looked at before any rule of sale: a retry finds its order also when the sale is over.
+-- Then its buyer's orders of the last `window_ms` are counted, unless `orders_max` is 0: `recent` has their times, in
+-- unix ms, blanks between them, the newest first. So a retry is not counted, and what is refused is not.
 -- on_sale is the caller's word (status and sale window live in its memory); whether units are free is decided here,
 -- in the order of the batch: stock is read once and written once, before anything is recorded, so that a Redis which
 -- stops halfway has reserved too much rather than sold too much.
 
-local HELD, REPLAYED, CONFLICT, INACTIVE, SOLD_OUT, CLOSED, NOT_LOADED = 0, 1, 2, 3, 4, -1, -2
-local FIRST_ORDER_KEY, KEYS_PER_ORDER, FIRST_ORDER_ARG, ARGS_PER_ORDER = 3, 2, 2, 5
+local HELD, REPLAYED, CONFLICT, INACTIVE, SOLD_OUT, TOO_MANY, CLOSED, NOT_LOADED = 0, 1, 2, 3, 4, 5, -1, -2
+local FIRST_ORDER_KEY, KEYS_PER_ORDER, FIRST_ORDER_ARG, ARGS_PER_ORDER = 3, 3, 4, 5
 local call, gmatch, match = redis.call, string.gmatch, string.match
 
 local orders = (#ARGV - FIRST_ORDER_ARG + 1) / ARGS_PER_ORDER
@@ -20,6 +23,24 @@ local first_stock_key = FIRST_ORDER_KEY + orders * KEYS_PER_ORDER
 local free, reserved = {}, {} -- by number of the product; what is not loaded has nothing free
 local made_now = {} -- idempotency key -> what was made under it in this batch
 local held = {} -- the orders to record: places of their keys and arguments
+local orders_max, window_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
+local recent = {} -- by buyer: times of their orders in the window, the newest first
+local ordered = {} -- buyers who made some in this batch
+local time = call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- What of a buyer's orders is in the window; of a clock that went back, only what it has reached again.
+local function recent_of(buyer)
+    if not recent[buyer] then
+        local times = {}
+        for at in gmatch(call('GET', buyer) or '', '%d+') do
+            local age_ms = now_ms - at
+            if age_ms >= 0 and age_ms < window_ms then times[#times + 1] = at end
+        end
+        recent[buyer] = times
+    end
+    return recent[buyer]
+end
 
 local function reserve(lines)
     local wanted, line = {}, 0 -- two lines of one product must fit together
@@ -45,8 +66,16 @@ local function judge(key, arg)
         local made_id, made_hash = match(made, '^([^\t]*)\t(.*)$')
         return { made_hash == payload_hash and REPLAYED or CONFLICT, made_id, 0 }
     end
+    local buyer = KEYS[key + 2]
+    if orders_max > 0 and #recent_of(buyer) >= orders_max then
+        return { TOO_MANY, '', recent[buyer][orders_max] + window_ms - now_ms }
+    end
     local code, refused_line, left = reserve(ARGV[arg + 4])
     if code ~= HELD then return { code, refused_line, left } end
+    if orders_max > 0 then
+        table.insert(recent[buyer], 1, now_ms)
+        ordered[buyer] = true
+    end
     made_now[KEYS[key]] = order_id .. '\t' .. payload_hash
     held[#held + 1] = { key, arg }
     return { HELD, order_id, 0 }
@@ -65,6 +94,9 @@ for order = 0, orders - 1 do
 end
 for product, qty in pairs(reserved) do
     call('HINCRBY', KEYS[first_stock_key + product], 'reserved', qty)
+end
+for buyer in pairs(ordered) do
+    call('SET', buyer, table.concat(recent[buyer], ' ', 1, math.min(#recent[buyer], orders_max)), 'PX', window_ms)
 end
 for _, order in ipairs(held) do
     local key, arg = order[1], order[2]

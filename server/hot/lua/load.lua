@@ -11,6 +11,15 @@ local FIRST_TICKET_KEY, FIELDS_A_CALL = 2, 1000
 local epoch = redis.call('GET', KEYS[1])
 if not (epoch and string.match(epoch, '%d+$') == ARGV[1]) then return GATE_CLOSED end
 
+-- Everything is looked at before the first write: what a failing script has written stays, and half a ticket is none.
+local next_count = 2
+for _ = FIRST_TICKET_KEY, #KEYS do
+    local count = tonumber(ARGV[next_count])
+    assert(count and count >= 2 and count % 2 == 0, 'load: fields and values come in pairs')
+    next_count = next_count + 1 + count
+end
+assert(next_count == #ARGV + 1, 'load: as many arguments as the counts say')
+
 local written, arg = 0, 2
 for key = FIRST_TICKET_KEY, #KEYS do
     local count = tonumber(ARGV[arg])

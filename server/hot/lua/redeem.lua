@@ -24,6 +24,10 @@ local find, match, sub = string.find, string.match, string.sub
 local call = redis.call
 local shard = match(KEYS[2], '^{s(%d+)}')
 
+-- Here, and not where it is used: what is spent by then stays.
+local said_s = tonumber(ARGV[2])
+assert(said_s and said_s >= 1 and said_s % 1 == 0, 'redeem: a turn has whole seconds')
+
 local time = call('TIME')
 local now_ms = time[1] .. string.format('%03d', math.floor(time[2] / 1000))
 
@@ -50,7 +54,7 @@ end
 
 local function remember()
     if #news == 0 then return end
-    local turn = math.floor(time[1] / ARGV[2])
+    local turn = math.floor(time[1] / said_s)
     local place = turn % #said_keys + 1
     local said_key = said_keys[place]
     if turns[place] ~= turn then
@@ -58,7 +62,7 @@ local function remember()
         -- the hash is of a turn of the future: what was told then is kept, and grows old from now on.
         if turns[place] < turn then call('UNLINK', said_key) end
         call('HSET', said_key, '', turn)
-        call('EXPIREAT', said_key, (turn + #said_keys + 1) * ARGV[2])
+        call('EXPIREAT', said_key, (turn + #said_keys + 1) * said_s)
     end
     call('HSET', said_key, unpack(news))
 end

@@ -8,8 +8,19 @@
 local DONE, NO_HOLD = 1, 0
 local FIRST_LINE_KEY = 2
 
+local function whole(number) return number and number % 1 == 0 end
+
+-- Everything is looked at before the first write: what a failing script has written stays.
+local units = {}
+for key = FIRST_LINE_KEY, #KEYS do
+    units[key] = tonumber(ARGV[key - FIRST_LINE_KEY + 1])
+    assert(whole(units[key]) and units[key] >= 1 and units[key] < 1e9, 'release: a line has some units')
+    local taken = redis.call('HMGET', KEYS[key], 'reserved', 'sold')
+    assert(whole(tonumber(taken[1] or 0)) and whole(tonumber(taken[2] or 0)), 'release: stock is no number')
+end
+
 if redis.call('DEL', KEYS[1]) == 0 then return NO_HOLD end
 for key = FIRST_LINE_KEY, #KEYS do
-    redis.call('HINCRBY', KEYS[key], 'reserved', -ARGV[key - FIRST_LINE_KEY + 1])
+    redis.call('HINCRBY', KEYS[key], 'reserved', -units[key])
 end
 return DONE

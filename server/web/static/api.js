@@ -9,6 +9,7 @@ export class Refused extends Error {
     this.status = status;
     this.code = body.code ?? "INTERNAL";
     this.body = body;
+    this.waitMs = (body.retry_after_s ?? 0) * 1000; // what comes too often is told when it may come again
     this.transient = status >= 500 || status === 429 || status === 408; // 408: the body did not come in time
   }
 }

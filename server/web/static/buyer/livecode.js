@@ -46,7 +46,7 @@ export function liveCode({ticketCode, life, refused, showing}) {
       image.src = qr_image;
     } catch (fault) {
       if (life.over || covered) return;
-      nextTry = performance.now() + RETRY_MS;
+      nextTry = performance.now() + Math.max(RETRY_MS, fault.waitMs ?? 0);
       if (fault instanceof Unreached || (fault instanceof Refused && fault.transient)) trouble = fault;
       else refused(fault);
     } finally {

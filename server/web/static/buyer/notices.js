@@ -26,7 +26,7 @@ export function faultNotice(fault, retry, instead = null) {
   }
   if (knows(`${fault.code}_more`)) {
     const [tone, action] = fault.transient ? ["wait", again] : ["stop", null];
-    return notice(tone, t(fault.code), t(`${fault.code}_more`, fault.body), action);
+    return notice(tone, t(fault.code), t(`${fault.code}_more`, {...fault.body, minutes: Math.ceil(fault.waitMs / 60_000)}), action);
   }
   if (fault.transient && fault.status !== 500) return notice("wait", t("busy"), t("busy_more"), again, again && instead);
   return notice("stop", t("failed"), t("failed_more", {id: fault.body.request_id}), again);

@@ -71,7 +71,8 @@ async function send() {
         offers.set(fault.body.order_id, {fault});
         return fault.body.order_id;
       }
-      const undecided = fault instanceof Unreached || (fault instanceof Refused && fault.transient);
+      const mayPass = fault instanceof Refused && fault.transient && fault.code !== "TOO_MANY_ORDERS"; // not in seconds
+      const undecided = fault instanceof Unreached || mayPass;
       if (!undecided && fault instanceof Refused) kept.drop(NAME);
       if (!undecided || tried === TRIES_MS.length - 1) throw fault;
     }

@@ -173,6 +173,10 @@ register({
   // faults
   SOLD_OUT: ["票不够了", "Not enough tickets are left"],
   SOLD_OUT_more: ["余票 {available} 张，已为您调整数量，请确认后再下单。", "{available} left. Your choice was made smaller: look at it, then order."],
+  TOO_MANY_ORDERS: ["下单太多了", "Too many orders for now"],
+  TOO_MANY_ORDERS_more: ["请先付清已有的订单，约 {minutes} 分钟后再下单。", "Pay the ones that you have. You can order again in about {minutes} min."],
+  TOO_MANY_GUESTS: ["现在访客太多", "Too many guests right now"],
+  TOO_MANY_GUESTS_more: ["请稍等片刻再试。", "Please wait a moment, then try again."],
   PRODUCT_INACTIVE: ["这种票现在不能买", "This ticket is not on sale now"],
   PRODUCT_INACTIVE_more: ["列表已更新，请重新选择。", "The list is up to date again. Please choose anew."],
   PRODUCT_NOT_FOUND: ["这种票现在不能买", "This ticket is not on sale now"],

@@ -48,7 +48,7 @@ export function loginView({why, entered}) {
 
   function told(refused) {
     const code = refused.code === "VALIDATION_FAILED" ? "LOGIN_FAILED" : refused.code; // a name that cannot be one
-    return knows(code) ? t(code) : t("failed_more", {id: refused.body.request_id ?? code});
+    return knows(code) ? t(code, {seconds: refused.waitMs / 1000}) : t("failed_more", {id: refused.body.request_id ?? code});
   }
 
   function refuse(text, field) {

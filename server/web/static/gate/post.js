@@ -7,6 +7,7 @@ import {call, Refused, Unreached} from "../api.js";
 import {queue} from "./queue.js";
 
 const ANSWER_MS_MAX = 3_000; // nobody at a gate waits longer before asking whether it works
+const PATIENCE = {"X-Deadline-Ms": "2500"}; // so that the server says in time that it cannot decide, and does not decide later
 const AGAIN_MS_MIN = 250;
 const AGAIN_MS_MAX = 8_000;
 const QUIET_MS = 20_000; // a server not heard of for so long is asked whether it is there, before the next visitor comes
@@ -58,7 +59,8 @@ export function openPost({username, token, answered, weather, over}) {
     const {qr_token, function_code, venue_code, scan_id, terminal_device_id} = scan;
     try {
       const answer = await call("POST", "/venue/scan", {
-        token, timeoutMs: ANSWER_MS_MAX, body: {qr_token, function_code, venue_code, scan_id, terminal_device_id},
+        token, headers: PATIENCE, timeoutMs: ANSWER_MS_MAX,
+        body: {qr_token, function_code, venue_code, scan_id, terminal_device_id},
       });
       // A portal of some wireless network also says 200. Only an answer to this very scan is one.
       if (answer.scan_id !== scan_id || !["success", "reject"].includes(answer.result)) throw new Unreached("not an answer");

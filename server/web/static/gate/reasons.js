@@ -64,6 +64,7 @@ register({
 
   // why one has to log in (again)
   LOGIN_FAILED: ["用户名或密码不对，或账号已停用。", "User name or password is wrong, or the account is disabled."],
+  TOO_MANY_ATTEMPTS: ["尝试次数太多。请等 {seconds} 秒再登录。", "Too many attempts. Wait {seconds} s, then log in."],
   TOKEN_EXPIRED: ["登录已过期，请重新登录。", "Your session is over. Log in again."],
   TOKEN_INVALID: ["登录已失效，请重新登录。", "Your session does not hold any more. Log in again."],
   TOKEN_REQUIRED: ["请重新登录。", "Please log in again."],

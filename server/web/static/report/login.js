@@ -26,7 +26,9 @@ export function loginForm({notice, then}) {
       await then(username.value.trim());
     } catch (problem) {
       const mistaken = problem instanceof Refused && !problem.transient;
-      wrong(t(mistaken ? "login_failed" : problem instanceof Refused ? "login_busy" : "login_unreached"), mistaken ? password : button);
+      const held = problem instanceof Refused && problem.waitMs > 0;
+      const told = mistaken ? "login_failed" : held ? "login_held" : problem instanceof Refused ? "login_busy" : "login_unreached";
+      wrong(t(told, {seconds: problem.waitMs / 1000}), mistaken ? password : button);
     } finally {
       button.disabled = false;
       fill(button, t("log_in"));

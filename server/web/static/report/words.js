@@ -13,6 +13,7 @@ register({
   logging_in: ["正在登录…", "Logging in…"],
   login_empty: ["请填写用户名和密码。", "Fill in user name and password."],
   login_failed: ["用户名或密码不对，或账号已停用。", "User name or password is wrong, or the account is disabled."],
+  login_held: ["尝试次数太多。请等 {seconds} 秒再登录。", "Too many attempts. Wait {seconds} s, then log in."],
   login_busy: ["服务器繁忙，请稍后再试。", "The server is busy. Try again in a moment."],
   login_unreached: ["连不上服务器。请检查网络后重试。", "The server cannot be reached. Check the network, then try again."],
   for_analysts: ["此页面供分析员使用", "This page is for analysts"],

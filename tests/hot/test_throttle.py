@@ -1,0 +1,361 @@
+"""The bounds on how often, on a real Valkey: who waits how long, and whom others cannot keep waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+from redis.asyncio import Redis
+
+from server.config import Ack
+from server.domain.errors import ErrorCode, Refusal
+from server.hot import keys, throttle
+from server.hot.connection import connect
+from server.hot.scripts import ScriptRunner
+from server.hot.throttle import Pace, Throttle, steady
+from server.limits import (
+    LOGIN_ACCOUNT_TRIES_FREE,
+    LOGIN_ADDRESS_TRIES_FREE,
+    LOGIN_FORGET_S,
+    LOGIN_HOME_S,
+    LOGIN_PAUSE_S_MAX,
+    LOGIN_TRIES_FREE,
+    QR_SHOWN_FREE,
+)
+
+Act = Callable[[], Awaitable[Any]]
+
+
+MAKE_OLDER = """
+for _, name in ipairs(redis.call('KEYS', '{limits}:*')) do
+    local left = redis.call('PTTL', name) - ARGV[1]
+    if left <= 0 then
+        redis.call('DEL', name)
+    else
+        redis.call('PEXPIRE', name, left)
+        for _, field in ipairs({ 't', 'd' }) do
+            if redis.call('TYPE', name).ok == 'hash' and redis.call('HEXISTS', name, field) == 1 then
+                redis.call('HINCRBY', name, field, -ARGV[1])
+            end
+        end
+    end
+end
+"""
+
+
+class Clock:
+    """Lets time pass: Redis's own clock cannot be set, so all that it remembers here is made older."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def passes(self, seconds: float) -> None:
+        await self._redis.eval(MAKE_OLDER, 0, int(seconds * 1000))
+
+
+@pytest.fixture
+async def runner(redis_url: str) -> AsyncIterator[ScriptRunner]:
+    redis = connect(redis_url)
+    running = ScriptRunner(redis, Ack.MEMORY)
+    yield running
+    await running.aclose()
+    await redis.aclose(close_connection_pool=True)
+
+
+@pytest.fixture
+def door(redis: Redis, runner: ScriptRunner) -> Throttle:
+    return Throttle(redis, runner, guests_a_minute_max=60)
+
+
+@pytest.fixture
+def clock(redis: Redis) -> Clock:
+    return Clock(redis)
+
+
+async def wait_s(act: Awaitable[Any]) -> int:
+    """The seconds that it is told to wait; 0: it may happen."""
+    try:
+        await act
+    except Refusal as refusal:
+        assert refusal.code.status == 429 and refusal.code.transient
+        seconds: int = refusal.detail["retry_after_s"]
+        assert seconds >= 1
+        return seconds
+    return 0
+
+
+async def fails(door: Throttle, times: int, account: str = "gina", address: str = "10.0.0.1") -> None:
+    """So many failures, none of them held back."""
+    for _ in range(times):
+        await door.login(account, address)
+
+
+# --- One account from one address ---------------------------------------------------------------------------
+
+
+async def test_the_delay_grows_from_a_second_to_a_minute_and_no_further(door: Throttle, clock: Clock) -> None:
+    await fails(door, LOGIN_TRIES_FREE)
+    told = []
+    for _ in range(12):
+        told.append(await wait_s(door.login("gina", "10.0.0.1")))
+        await clock.passes(told[-1])
+        await door.login("gina", "10.0.0.1")
+    assert told == [1, 2, 4, 8, 16, 32, 32, *[60] * 5], "the first were forgotten before it was a minute"
+    assert max(told) == LOGIN_PAUSE_S_MAX
+
+
+async def test_who_is_held_back_is_told_the_time_that_is_left_and_asking_does_not_make_it_longer(
+    door: Throttle, clock: Clock
+) -> None:
+    await fails(door, LOGIN_TRIES_FREE)
+    for _ in range(4):
+        await clock.passes(await wait_s(door.login("gina", "10.0.0.1")))
+        await door.login("gina", "10.0.0.1")
+    told = []
+    for _ in range(4):
+        told.append(await wait_s(door.login("gina", "10.0.0.1")))
+        await clock.passes(4)
+    assert told == [16, 12, 8, 4]
+    assert await wait_s(door.login("gina", "10.0.0.1")) == 0
+
+
+async def test_failures_are_forgotten(door: Throttle, clock: Clock, redis: Redis) -> None:
+    await fails(door, LOGIN_TRIES_FREE)
+    await clock.passes(LOGIN_FORGET_S * LOGIN_TRIES_FREE)
+    await fails(door, LOGIN_TRIES_FREE)
+    assert await wait_s(door.login("gina", "10.0.0.1")) == 1
+    await clock.passes(3_600)
+    assert [name async for name in redis.scan_iter()] == [], "nothing stays for ever"
+
+
+async def test_a_login_that_succeeds_makes_the_account_at_home_and_forgets_its_failures(
+    door: Throttle, redis: Redis
+) -> None:
+    for _ in range(4):
+        await fails(door, LOGIN_TRIES_FREE - 1)
+        attempt = await door.login("gina", "10.0.0.1")
+        await attempt.succeeded()
+    assert 0 < await redis.ttl(keys.at_home("gina", "10.0.0.1")) <= LOGIN_HOME_S
+    # The failures before it was at home still count where strangers' do; the successes do not.
+    assert round(float(await redis.hget(keys.tries_of_account("gina"), "n"))) == LOGIN_TRIES_FREE - 1
+    assert round(float(await redis.hget(keys.tries_from("10.0.0.1"), "n"))) == LOGIN_TRIES_FREE - 1
+
+
+async def test_attempts_of_one_moment_are_counted_before_they_are_looked_at(door: Throttle) -> None:
+    told = await asyncio.gather(*(wait_s(door.login("gina", "10.0.0.1")) for _ in range(50)))
+    assert told.count(0) == LOGIN_TRIES_FREE
+    assert set(told) == {0, 1}
+
+
+async def test_what_was_not_decided_is_not_counted(door: Throttle) -> None:
+    for _ in range(50):
+        attempt = await door.login("gina", "10.0.0.1")
+        await attempt.take_back()
+    await fails(door, LOGIN_TRIES_FREE)
+    assert await wait_s(door.login("gina", "10.0.0.1")) == 1
+
+
+# --- One account from everywhere ----------------------------------------------------------------------------
+
+
+async def guessed_at(door: Throttle, number: int = LOGIN_ACCOUNT_TRIES_FREE) -> None:
+    """An account is tried from so many addresses, once each."""
+    for host in range(number):
+        await door.login("gina", f"192.0.2.{host}")
+
+
+async def test_guessing_from_many_addresses_slows_every_new_one(door: Throttle, clock: Clock) -> None:
+    await guessed_at(door)
+    told = [await wait_s(door.login("gina", f"198.51.100.{host}")) for host in range(30)]
+    assert set(told) == {1}
+    assert await wait_s(door.login("ben", "198.51.100.1")) == 0, "another account"
+
+
+async def test_where_the_account_logged_in_lately_nobody_elsewhere_can_keep_it_waiting(
+    door: Throttle, clock: Clock
+) -> None:
+    await (await door.login("gina", "10.0.0.1")).succeeded()
+    await guessed_at(door)
+    assert await wait_s(door.login("gina", "10.0.0.2")) > 0
+    assert await wait_s(door.login("gina", "10.0.0.1")) == 0
+    await clock.passes(LOGIN_HOME_S)
+    await guessed_at(door)
+    assert await wait_s(door.login("gina", "10.0.0.1")) > 0, "lately is not for ever"
+
+
+async def test_who_waits_as_long_as_they_were_told_is_let_in_though_others_ask_all_the_time(
+    door: Throttle, clock: Clock
+) -> None:
+    """Without turns, whoever asks most often would get every place, and staff none."""
+    await guessed_at(door)
+    for _ in range(6):  # up to a long pause
+        await clock.passes(60)
+        for host in range(200, 203):
+            await wait_s(door.login("gina", f"192.0.2.{host}"))
+    told = await wait_s(door.login("gina", "10.0.0.9"))
+    assert 1 <= told <= LOGIN_PAUSE_S_MAX
+    for second in range(told):
+        assert await wait_s(door.login("gina", f"203.0.113.{second}")) > 0
+        assert (await wait_s(door.login("gina", "10.0.0.9"))) == told - second, (
+            "no longer than they were told"
+        )
+        await clock.passes(1)
+    for host in range(50):  # others are faster
+        await wait_s(door.login("gina", f"203.0.113.{100 + host}"))
+    assert await wait_s(door.login("gina", "10.0.0.9")) == 0
+    assert await wait_s(door.login("gina", "10.0.0.9")) > 0, "once"
+
+
+async def test_many_addresses_gain_one_attempt_each_per_pause(door: Throttle, clock: Clock) -> None:
+    await guessed_at(door)
+    hosts = [f"203.0.113.{number}" for number in range(20)]
+    let_in, seconds = 0, 0
+    pauses = []
+    while seconds < 600:
+        told = [await wait_s(door.login("gina", host)) for host in hosts]
+        let_in += told.count(0)
+        step = max(1, min(told))
+        pauses.append(max(told))
+        await clock.passes(step)
+        seconds += step
+    assert max(pauses) == LOGIN_PAUSE_S_MAX
+    assert let_in <= len(hosts) * (600 / LOGIN_PAUSE_S_MAX + 6), "as fast as the pause grows, and not faster"
+
+
+# --- Many accounts from one address -------------------------------------------------------------------------
+
+
+async def test_a_shift_that_logs_in_behind_one_address_is_never_held_back(door: Throttle) -> None:
+    async def comes(name: str, wrong: int) -> None:
+        for _ in range(wrong):
+            await door.login(name, "10.0.0.1")
+        await (await door.login(name, "10.0.0.1")).succeeded()
+
+    await asyncio.gather(*(comes(f"day-{number}", wrong=number % 3) for number in range(50)))
+    for number in range(200):
+        await comes(f"night-{number}", wrong=0)
+
+
+async def test_guessing_at_many_accounts_slows_the_address_and_not_those_at_home_there(
+    door: Throttle, clock: Clock, redis: Redis
+) -> None:
+    await (await door.login("gina", "10.0.0.1")).succeeded()
+    for number in range(LOGIN_ADDRESS_TRIES_FREE):
+        await door.login(f"name-{number}", "10.0.0.1")
+    before = await redis.dbsize()
+    assert {await wait_s(door.login(f"more-{number}", "10.0.0.1")) for number in range(200)} == {1}
+    assert await redis.dbsize() == before, "what is refused costs no memory"
+    assert await wait_s(door.login("more-1", "10.0.0.2")) == 0
+    assert await wait_s(door.login("gina", "10.0.0.1")) == 0
+
+    let_in, seconds = 0, 0
+    while seconds < 600:
+        told = await wait_s(door.login(f"slow-{seconds}", "10.0.0.1"))
+        let_in += told == 0
+        await clock.passes(told)
+        seconds += told
+    assert let_in <= 120, "ten a minute, and what the first pauses let through"
+
+
+# --- Steady bounds ------------------------------------------------------------------------------------------
+
+
+async def test_a_steady_bound_lets_so_many_at_once_and_then_one_in_so_many_seconds(
+    door: Throttle, clock: Clock
+) -> None:
+    told = [await wait_s(door.qr("T1")) for _ in range(QR_SHOWN_FREE + 20)]
+    assert told == [0] * QR_SHOWN_FREE + [2] * 20
+    assert await wait_s(door.qr("T2")) == 0
+    shown = 0
+    for _ in range(60):
+        await clock.passes(1)
+        shown += await wait_s(door.qr("T1")) == 0
+    assert shown == 30
+
+
+async def test_a_device_that_renews_each_minute_is_never_held_back(door: Throttle, clock: Clock) -> None:
+    for _ in range(120):
+        await clock.passes(50)
+        for _ in range(4):  # on four devices
+            assert await wait_s(door.qr("T1")) == 0
+
+
+async def test_guests_are_bounded_by_address_as_configured(
+    door: Throttle, redis: Redis, runner: ScriptRunner
+) -> None:
+    assert [await wait_s(door.guest("10.0.0.1")) for _ in range(63)] == [0] * 60 + [1] * 3
+    assert await wait_s(door.guest("10.0.0.2")) == 0
+    unbounded = Throttle(redis, runner)
+    assert {await wait_s(unbounded.guest("10.0.0.1")) for _ in range(200)} == {0}
+
+
+async def test_codes_that_wechat_takes_are_not_counted(
+    door: Throttle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "_CODES", steady(3, 1))
+    for _ in range(20):
+        await (await door.wechat_code("10.0.0.1")).take_back()
+    told = [await wait_s(door.wechat_code("10.0.0.1")) for _ in range(5)]
+    assert told == [0, 0, 0, 1, 1]
+
+
+# --- Clocks and outages -------------------------------------------------------------------------------------
+
+
+async def test_a_clock_that_goes_back_keeps_nobody_waiting_longer_than_a_pause(
+    door: Throttle, clock: Clock
+) -> None:
+    await fails(door, LOGIN_TRIES_FREE)
+    await guessed_at(door, LOGIN_ACCOUNT_TRIES_FREE - LOGIN_TRIES_FREE)
+    assert await wait_s(door.login("gina", "10.0.0.9")) > 0
+    await clock.passes(-86_400)  # all that is known is of tomorrow
+    for address in ("10.0.0.1", "10.0.0.9"):
+        told = await wait_s(door.login("gina", address))
+        assert 1 <= told <= LOGIN_PAUSE_S_MAX
+        await clock.passes(told)
+        assert await wait_s(door.login("gina", address)) == 0
+
+
+async def test_where_redis_does_not_answer_everything_is_let_through_and_counted_as_such(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    away = connect("redis://127.0.0.1:1")
+    running = ScriptRunner(away, Ack.MEMORY)
+    door = Throttle(away, running, guests_a_minute_max=1)
+
+    def uncounted(limit: str) -> float:
+        return (
+            REGISTRY.get_sample_value("gateline_limited_total", {"limit": limit, "outcome": "uncounted"}) or 0
+        )
+
+    before = {limit: uncounted(limit) for limit in ("login", "guest", "qr", "query", "wechat_code")}
+    for number in range(10):
+        attempt = await door.login("gina", "10.0.0.1")
+        await (attempt.succeeded() if number % 2 else attempt.take_back())
+        await door.guest("10.0.0.1")
+        await door.qr("T1")
+        await door.inquiry("O1")
+        await (await door.wechat_code("10.0.0.1")).take_back()
+    assert {limit: uncounted(limit) - was for limit, was in before.items()} == dict.fromkeys(before, 10)
+    await away.aclose(close_connection_pool=True)
+
+
+async def test_a_redis_that_takes_no_writes_keeps_no_staff_out(door: Throttle, redis: Redis) -> None:
+    await redis.config_set("maxmemory", 1)
+    try:
+        for _ in range(10):
+            await (await door.login("gina", "10.0.0.1")).succeeded()
+    finally:
+        await redis.config_set("maxmemory", 0)
+
+
+def test_every_pause_is_at_most_a_minute() -> None:
+    paces = [each for each in vars(throttle).values() if isinstance(each, Pace)]
+    assert len(paces) == 6
+    assert all(pace.pause_s_max <= 60 for pace in paces)
+    assert all(one.arguments() != other.arguments() for one, other in pairwise(paces))
+    assert {ErrorCode[name].status for name in vars(ErrorCode) if name.startswith("TOO_MANY_")} == {429}

@@ -1,0 +1,258 @@
+"""Clients that send half a head, take no answer, say nothing or are too many: each costs a place for a bounded time."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, web
+from multidict import CIMultiDict
+from prometheus_client import REGISTRY
+from redis.asyncio import Redis
+
+from server.app import build_app
+from server.service import CONNECTION
+from server.web import patience
+from server.web.connection import ExpressRunner, ScanConnection
+from tests.conftest import eventually
+from tests.road import Road
+from tests.web.stage import refused
+from tests.web.wire import Wire, posted, wire
+
+HEAD_S = 0.4
+HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Padding: 1\r\n\r\n"
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head has less than half a second, an answer is taken within one."""
+    monkeypatch.setattr(patience, "HEAD_READ_S_MAX", HEAD_S)
+    monkeypatch.setattr(patience, "ANSWER_TAKEN_S_MAX", 1.0)
+
+
+class Door:
+    """A server of the test's own, on the same parts."""
+
+    def __init__(self, url: str, runner: ExpressRunner) -> None:
+        self.url = url
+        self._runner = runner
+
+    def connected(self) -> int:
+        """How many connections the server still has, those too that it has closed and not got rid of."""
+        assert self._runner.server is not None
+        return len(self._runner.server.connections)
+
+
+@asynccontextmanager
+async def opened(road: Road, **options: Any) -> AsyncIterator[Door]:
+    runner = ExpressRunner(build_app(road.parts), **{**CONNECTION, **options})
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield Door(f"http://127.0.0.1:{runner.addresses[0][1]}/", runner)
+    finally:
+        await runner.cleanup()
+
+
+def cut(reason: str) -> float:
+    return REGISTRY.get_sample_value("gateline_connections_cut_total", {"reason": reason}) or 0.0
+
+
+async def closed_after_s(line: Wire) -> float:
+    began = time.monotonic()
+    with suppress(ConnectionResetError):
+        assert await line.closed()
+    return time.monotonic() - began
+
+
+# --- Heads --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("settled", [False, True], ids=["first", "later"])
+async def test_half_a_head_is_cut_after_its_time_wherever_it_ends(road: Road, settled: bool) -> None:
+    halves = (1, 10, len(HEAD) - 20, len(HEAD) - 1)
+    before = cut("HALF_HEAD")
+
+    async def half(end: int) -> float:
+        async with wire(road.url, settled=settled) as line:
+            await line.send(HEAD[:end])
+            return await closed_after_s(line)
+
+    for seconds in await asyncio.gather(*(half(end) for end in halves)):
+        assert HEAD_S * 0.8 < seconds < HEAD_S + 1
+    assert cut("HALF_HEAD") - before == len(halves)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_head_that_dribbles_has_no_more_time_than_one_that_stops(road: Road) -> None:
+    async def dribble(line: Wire) -> None:
+        await line.send(*(HEAD[at : at + 1] for at in range(len(HEAD) - 1)), pause_s=0.05)
+
+    async with wire(road.url) as line:
+        dribbling = asyncio.create_task(dribble(line))
+        assert HEAD_S * 0.8 < await closed_after_s(line) < HEAD_S + 1
+        dribbling.cancel()
+        await asyncio.gather(dribbling, return_exceptions=True)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_head_in_pieces_that_comes_in_time_is_answered_and_its_connection_lives_on(
+    road: Road,
+) -> None:
+    async with wire(road.url) as line:
+        for _ in range(3):
+            await line.send(HEAD[:9], HEAD[9:30], HEAD[30:], pause_s=0.05)
+            assert (await line.answer()).json == {"status": "alive"}
+        await asyncio.sleep(2 * HEAD_S)
+        assert await line.alive()
+        await line.send(b"\r\n")  # some clients end a body with a blank line that is no part of it
+        await asyncio.sleep(2 * HEAD_S)
+        assert await line.alive()
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_what_waits_for_a_body_or_for_redis_is_no_half_head(road: Road, redis: Redis) -> None:
+    gate = await road.gate()
+    raw = posted({"qr_token": "x", "function_code": "bus", "scan_id": "1"}, gate)
+    ordinary = posted(
+        {"qr_token": "x", "function_code": "bus", "scan_id": "2"},
+        gate,
+        kind="application/json; charset=utf-8",
+    )
+    for request in (raw, ordinary):
+        async with wire(road.url) as line:
+            await line.send(request[:-5], request[-5:], pause_s=2 * HEAD_S)
+            assert (await line.answer()).status == 200
+            await redis.client_pause(int(2 * HEAD_S * 1000))
+            await line.send(request)
+            assert (await line.answer()).status == 200
+            assert await line.alive()
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_gates_socket_that_is_silent_is_no_half_head(road: Road) -> None:
+    gate = await road.gate()
+    async with road.session.ws_connect(
+        "/venue/stream", headers=gate, protocols=("gateline.v1",)
+    ) as gate_socket:
+        await asyncio.sleep(2 * HEAD_S)
+        await gate_socket.send_json({"qr_token": "x", "function_code": "bus", "scan_id": "7"})
+        assert (await gate_socket.receive_json(timeout=3))["reason"] == "QR_MALFORMED"
+
+
+# --- Answers ------------------------------------------------------------------------------------------------
+
+
+BIG = b"GET /openapi/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"  # an answer of more than 100 KB, for anybody
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_who_takes_nothing_of_an_answer_is_cut_and_the_answer_thrown_away(
+    road: Road, narrow: list[ScanConnection]
+) -> None:
+    before = cut("DEAF")
+    async with opened(road) as door, AsyncExitStack() as lines:
+        for _ in range(5):
+            line = await lines.enter_async_context(wire(door.url, settled=False, deaf=True))
+            await line.send(BIG * 3)
+            line.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport has it
+        await eventually(lambda: asyncio.sleep(0, len(narrow) == 5))
+        assert door.connected() == 5
+        await eventually(lambda: asyncio.sleep(0, door.connected() == 0))
+    assert cut("DEAF") - before == 5
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_who_takes_an_answer_slowly_gets_it_all(road: Road, narrow: list[ScanConnection]) -> None:
+    whole = (await road.call("GET", "/openapi/openapi.json")).raw
+    assert len(whole) > 100_000
+    async with opened(road) as door:
+        before, plug, loop = cut("DEAF"), socket.socket(), asyncio.get_running_loop()
+        plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        plug.setblocking(False)
+        with closing(plug):
+            await loop.sock_connect(plug, ("127.0.0.1", int(door.url.rstrip("/").rpartition(":")[2])))
+            await loop.sock_sendall(plug, BIG)
+            got, began = b"", time.monotonic()
+            while not got.endswith(whole):
+                part = await loop.sock_recv(plug, 4_096)
+                assert part, "cut"
+                got += part
+                await asyncio.sleep(0.03)
+        assert narrow, "the server had to wait"
+        assert time.monotonic() - began > 1
+        assert cut("DEAF") == before
+
+
+@pytest.mark.skipif(patience._SENT_UNTAKEN is None, reason="only Linux has TCP_USER_TIMEOUT")
+@pytest.mark.usefixtures("hasty")
+async def test_a_connection_that_was_closed_with_an_answer_untaken_does_not_stay(
+    road: Road, narrow: list[ScanConnection]
+) -> None:
+    """Less than what makes the server wait: it closes the connection as idle, and the rest lies in the way."""
+    async with opened(road, keepalive_timeout=0.4) as door, wire(door.url, settled=False, deaf=True) as line:
+        line.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await line.send(b"GET /static/ui.css HTTP/1.1\r\nHost: x\r\n\r\n")
+        await eventually(lambda: asyncio.sleep(0, door.connected() == 1))
+        await eventually(lambda: asyncio.sleep(0, door.connected() == 0), seconds=20)
+        assert narrow == []
+
+
+# --- Too many -----------------------------------------------------------------------------------------------
+
+
+async def test_silent_connections_give_way_to_those_who_come_to_speak(road: Road) -> None:
+    before = cut("NO_ROOM")
+    async with opened(road, connections_max=8) as door, AsyncExitStack() as lines:
+        silent = [await lines.enter_async_context(wire(door.url, settled=False)) for _ in range(8)]
+        await eventually(lambda: asyncio.sleep(0, door.connected() == 8))
+        speaking = [await lines.enter_async_context(wire(door.url)) for _ in range(5)]
+        for line in silent[:5]:
+            assert await closed_after_s(line) < 1, "the oldest goes first"
+        assert all([await line.alive() for line in (*silent[5:], *speaking)])
+        assert cut("NO_ROOM") - before == 5
+
+
+async def test_when_all_places_are_taken_by_those_who_spoke_the_next_is_closed_and_later_let_in(
+    road: Road,
+) -> None:
+    async with opened(road, connections_max=4) as door, AsyncExitStack() as lines:
+        for _ in range(3):
+            await lines.enter_async_context(wire(door.url))
+        async with wire(door.url):
+            for _ in range(3):
+                async with wire(door.url, settled=False) as refused_one:
+                    assert await closed_after_s(refused_one) < 1
+        await eventually(lambda: asyncio.sleep(0, door.connected() == 3))
+        async with wire(door.url) as line:
+            assert await line.alive()
+
+
+# --- What is no HTTP ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("raw", [b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET\r\n\r\n"])
+async def test_what_is_no_http_is_answered_like_every_error_and_tells_nothing_of_the_server(
+    road: Road, raw: bytes
+) -> None:
+    async with wire(road.url) as line:
+        await line.send(raw)
+        answer = await line.answer()
+        refused(answer, 400, "BAD_REQUEST")
+        assert CIMultiDict(answer.headers)["Server"] == "Gateline"
+        assert await line.closed()
+
+
+async def test_a_page_does_not_keep_a_browsers_connection_waiting(road: Road) -> None:
+    """Many small answers on one connection, each taken at once: no timer of any of them is left."""
+    async with opened(road) as door, ClientSession(door.url) as session:
+        for _ in range(50):
+            async with session.get("/static/ui.css") as answer:
+                assert answer.status == 200
+        assert door.connected() == 1

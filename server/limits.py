@@ -78,7 +78,6 @@ SCAN_SKEW_S_MAX = (
 )
 IDEMPOTENCY_REPLAY_S = 24 * 3600  # the same for an order's Idempotency-Key (Postgres keeps it for ever)
 REDIS_CALL_S_MAX = 2.0  # a healthy script takes under 5 ms; past this the caller is told 503 and retries
-LIMIT_CALL_S_MAX = 0.5  # to count an attempt: past it the attempt goes uncounted, and nobody has waited long
 REDIS_CONNECT_S_MAX = 2.0
 REDIS_ACK_MS_MAX = 1_000  # WAITAOF for a replica: past it the scan is "not acknowledged" (503), to be retried
 POSTGRES_CALL_S_MAX = 5.0  # settlement and reads; the gateway repeats a notification after 15 s
@@ -192,6 +191,9 @@ PASSWORD_QUEUE_MAX = (
 )
 CONNECTIONS_MAX = 8_192  # of clients to one process: a few hundred MiB when all of them do their worst
 FILES_KEPT = 512  # open files that are not clients': connections to databases and gateways, logs, metrics
+LOGINS_AT_ONCE_MAX = (
+    128  # being counted or hashed; more at once would only keep Redis from counting them in time
+)
 FLUSH_BATCH_MAX = 5_000  # stream entries of one transaction: ~100 ms and a few MiB, so a crash repeats little
 FLUSH_ORDERS_MAX = 500  # orders of one transaction: free ones are issued there, up to 25,000 tickets
 FLUSH_WAIT_S = 0.25  # an idle flusher looks up so often, to see that it is to stop

@@ -8,7 +8,12 @@ from server.domain.catalog import Role
 from server.domain.errors import ErrorCode, Refusal
 from server.domain.passwords import DECOY, verify_password
 from server.hot.throttle import Throttle
-from server.limits import PASSWORD_HASHES_AT_ONCE_MAX, PASSWORD_QUEUE_MAX, PASSWORD_WAIT_S_MAX
+from server.limits import (
+    LOGINS_AT_ONCE_MAX,
+    PASSWORD_HASHES_AT_ONCE_MAX,
+    PASSWORD_QUEUE_MAX,
+    PASSWORD_WAIT_S_MAX,
+)
 from server.store import catalog
 from server.store.pool import Database
 
@@ -20,6 +25,7 @@ class StaffDoor:
         self._db = db
         self._throttle = throttle
         self._places = asyncio.Semaphore(PASSWORD_HASHES_AT_ONCE_MAX)
+        self._entering = 0
         self._waiting = 0
 
     async def enter(self, username: str, password: str, address: str) -> tuple[Role, int]:
@@ -28,6 +34,15 @@ class StaffDoor:
         Raises Refusal: LOGIN_FAILED, the same for every reason and after the same time; TOO_MANY_ATTEMPTS, at once,
         whether there is such an account or not; OVERLOADED when too many others are logging in.
         """
+        if self._entering >= LOGINS_AT_ONCE_MAX:
+            raise Refusal(ErrorCode.OVERLOADED)
+        self._entering += 1
+        try:
+            return await self._enter(username, password, address)
+        finally:
+            self._entering -= 1
+
+    async def _enter(self, username: str, password: str, address: str) -> tuple[Role, int]:
         attempt = await self._throttle.login(username, address)
         try:
             who = await self._look(username, password)

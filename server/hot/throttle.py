@@ -6,7 +6,6 @@ since staff must be able to log in.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,7 +21,6 @@ from server.hot.scripts import Script, ScriptRunner
 from server.limits import (
     INQUIRIES_FORGET_S,
     INQUIRIES_FREE,
-    LIMIT_CALL_S_MAX,
     LOGIN_ACCOUNT_TRIES_FREE,
     LOGIN_ADDRESS_FORGET_S,
     LOGIN_ADDRESS_TRIES_FREE,
@@ -112,7 +110,7 @@ class Throttle:
         home = keys.at_home(account, address)
         buckets = [(keys.tries(account, address), _TRIES)]
         try:
-            known = await ask(self._redis.exists(home), seconds=LIMIT_CALL_S_MAX)
+            known = await ask(self._redis.exists(home))
         except Refusal:
             LIMITED.labels("login", "uncounted").inc()
             return Try(self, [])
@@ -153,7 +151,7 @@ class Throttle:
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.set(home, 1, ex=LOGIN_HOME_S)
                 pipe.delete(own)
-                await ask(pipe.execute(), seconds=LIMIT_CALL_S_MAX)
+                await ask(pipe.execute())
 
     async def _try(self, limit: str, buckets: Sequence[_Bucket], home: str | None = None) -> Try:
         counted = await self._count(limit, ErrorCode.TOO_MANY_ATTEMPTS, buckets)
@@ -175,7 +173,6 @@ class Throttle:
         for _, pace in buckets:
             args += pace.arguments()
         try:
-            async with asyncio.timeout(LIMIT_CALL_S_MAX):
-                return int(await self._runner.run(LIMIT, [name for name, _ in buckets], args))
-        except (Refusal, TimeoutError):
+            return int(await self._runner.run(LIMIT, [name for name, _ in buckets], args))
+        except Refusal:
             return None

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client import REGISTRY
 from redis.asyncio import Redis
@@ -69,6 +70,14 @@ async def runner(redis_url: str) -> AsyncIterator[ScriptRunner]:
 @pytest.fixture
 def door(redis: Redis, runner: ScriptRunner) -> Throttle:
     return Throttle(redis, runner, guests_a_minute_max=60)
+
+
+@pytest.fixture
+def slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first pause of a login is longer than a busy machine takes for a test."""
+    for name in ("_TRIES", "_TRIES_OF_ACCOUNT", "_TRIES_FROM"):
+        pace = msgspec.structs.replace(getattr(throttle, name), pause_s_min=30.0)
+        monkeypatch.setattr(throttle, name, pace)
 
 
 @pytest.fixture
@@ -145,10 +154,11 @@ async def test_a_login_that_succeeds_makes_the_account_at_home_and_forgets_its_f
     assert round(float(await redis.hget(keys.tries_from("10.0.0.1"), "n"))) == LOGIN_TRIES_FREE - 1
 
 
+@pytest.mark.usefixtures("slowly")
 async def test_attempts_of_one_moment_are_counted_before_they_are_looked_at(door: Throttle) -> None:
     told = await asyncio.gather(*(wait_s(door.login("gina", "10.0.0.1")) for _ in range(50)))
     assert told.count(0) == LOGIN_TRIES_FREE
-    assert set(told) == {0, 1}
+    assert all(20 < each <= 30 for each in told if each)
 
 
 async def test_what_was_not_decided_is_not_counted(door: Throttle) -> None:
@@ -168,10 +178,14 @@ async def guessed_at(door: Throttle, number: int = LOGIN_ACCOUNT_TRIES_FREE) -> 
         await door.login("gina", f"192.0.2.{host}")
 
 
+@pytest.mark.usefixtures("slowly")
 async def test_guessing_from_many_addresses_slows_every_new_one(door: Throttle, clock: Clock) -> None:
     await guessed_at(door)
+    await clock.passes(
+        20
+    )  # else many addresses that ask right before a pause ends would all be let in with its end
     told = [await wait_s(door.login("gina", f"198.51.100.{host}")) for host in range(30)]
-    assert set(told) == {1}
+    assert set(told) == {30}, "the whole pause, whenever they come"
     assert await wait_s(door.login("ben", "198.51.100.1")) == 0, "another account"
 
 
@@ -200,9 +214,8 @@ async def test_who_waits_as_long_as_they_were_told_is_let_in_though_others_ask_a
     assert 1 <= told <= LOGIN_PAUSE_S_MAX
     for second in range(told):
         assert await wait_s(door.login("gina", f"203.0.113.{second}")) > 0
-        assert (await wait_s(door.login("gina", "10.0.0.9"))) == told - second, (
-            "no longer than they were told"
-        )
+        left = await wait_s(door.login("gina", "10.0.0.9"))
+        assert 0 < left <= told - second, "no longer than they were told"
         await clock.passes(1)
     for host in range(50):  # others are faster
         await wait_s(door.login("gina", f"203.0.113.{100 + host}"))
@@ -240,18 +253,26 @@ async def test_a_shift_that_logs_in_behind_one_address_is_never_held_back(door: 
         await comes(f"night-{number}", wrong=0)
 
 
+@pytest.mark.usefixtures("slowly")
 async def test_guessing_at_many_accounts_slows_the_address_and_not_those_at_home_there(
-    door: Throttle, clock: Clock, redis: Redis
+    door: Throttle, redis: Redis
 ) -> None:
     await (await door.login("gina", "10.0.0.1")).succeeded()
     for number in range(LOGIN_ADDRESS_TRIES_FREE):
         await door.login(f"name-{number}", "10.0.0.1")
     before = await redis.dbsize()
-    assert {await wait_s(door.login(f"more-{number}", "10.0.0.1")) for number in range(200)} == {1}
+    told = [await wait_s(door.login(f"more-{number}", "10.0.0.1")) for number in range(200)]
+    assert all(10 < each <= 30 for each in told)
     assert await redis.dbsize() == before, "what is refused costs no memory"
     assert await wait_s(door.login("more-1", "10.0.0.2")) == 0
     assert await wait_s(door.login("gina", "10.0.0.1")) == 0
 
+
+async def test_an_address_that_goes_on_guessing_gets_ten_attempts_a_minute(
+    door: Throttle, clock: Clock
+) -> None:
+    for number in range(LOGIN_ADDRESS_TRIES_FREE):
+        await door.login(f"name-{number}", "10.0.0.1")
     let_in, seconds = 0, 0
     while seconds < 600:
         told = await wait_s(door.login(f"slow-{seconds}", "10.0.0.1"))

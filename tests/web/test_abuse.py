@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from typing import Any
 from uuid import uuid4
@@ -15,7 +14,9 @@ from redis.asyncio import Redis
 from server.dev.embedded import EmbeddedValkey
 from server.domain.catalog import Role
 from server.flows import staff
+from server.hot import keys, throttle
 from server.hot.scripts import ScriptRunner
+from server.hot.throttle import Pace, steady
 from server.limits import INQUIRIES_FREE, LOGIN_ADDRESS_TRIES_FREE, LOGIN_TRIES_FREE, QR_SHOWN_FREE
 from server.store.pool import Database
 from tests.conftest import Serve
@@ -23,6 +24,7 @@ from tests.road import PASSWORD, Answer, Road
 from tests.web.stage import refused
 from tests.web.wire import posted, wire
 
+SLOW = Pace(LOGIN_TRIES_FREE, 60, 30, 60)  # the first pause is longer than a slow machine takes to ask again
 WRONG = "not the password"
 UNCOUNTED = 'gateline_limited_total{limit="login",outcome="uncounted"}'
 pytest_plugins = ("tests.outage.conftest",)
@@ -50,6 +52,7 @@ async def test_after_five_wrong_passwords_the_next_is_refused_by_every_worker_be
 ) -> None:
     one, two = await serve(), await serve(jobs=False)
     await one.staff("gina", Role.GATE)
+    monkeypatch.setattr(throttle, "_TRIES", SLOW)
     hashed = []
     verify = staff.verify_password
     monkeypatch.setattr(staff, "verify_password", lambda *given: hashed.append(given) or verify(*given))
@@ -58,21 +61,27 @@ async def test_after_five_wrong_passwords_the_next_is_refused_by_every_worker_be
         refused(await log_in(worker, "gina"), 401, "LOGIN_FAILED")
     assert len(hashed) == LOGIN_TRIES_FREE
     for worker in (one, two):
-        assert held(await log_in(worker, "gina", PASSWORD), "TOO_MANY_ATTEMPTS") == 1
+        assert held(await log_in(worker, "gina", PASSWORD), "TOO_MANY_ATTEMPTS") > 20
     assert len(hashed) == LOGIN_TRIES_FREE, "nothing was hashed for those"
-    await asyncio.sleep(1)
+    await one.parts.redis.hincrby(keys.tries("gina", "127.0.0.1"), "t", -30_000)  # type: ignore[misc]  # later
     assert (await log_in(two, "gina", PASSWORD)).status == 200
     assert (await log_in(one, "gina")).status == 401, "what failed before is forgotten"
 
 
-async def test_attempts_of_one_moment_do_not_slip_through(serve: Serve) -> None:
+async def test_attempts_of_one_moment_do_not_slip_through(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "_TRIES", SLOW)
     workers = [await serve(), await serve(jobs=False)]
     await workers[0].staff("gina", Role.GATE)
     answers = await asyncio.gather(*(log_in(workers[number % 2], "gina") for number in range(40)))
     assert Counter(answer.status for answer in answers) == {401: LOGIN_TRIES_FREE, 429: 40 - LOGIN_TRIES_FREE}
 
 
-async def test_neither_words_nor_delays_tell_whether_an_account_exists(road: Road) -> None:
+async def test_neither_words_nor_delays_tell_whether_an_account_exists(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "_TRIES", Pace(LOGIN_TRIES_FREE, 3_600, 3_600, 3_600))
     await road.staff("gina", Role.GATE)
     told: dict[str, list[Any]] = {}
     for username in ("gina", "nobody"):
@@ -84,6 +93,9 @@ async def test_neither_words_nor_delays_tell_whether_an_account_exists(road: Roa
                 for name, value in answer.headers.items()
                 if name.lower() not in ("date", "x-request-id")
             }
+            if answer.status == 429:  # seconds pass while we ask
+                assert 3_590 <= answer.json.pop("retry_after_s") == int(headers.pop("Retry-After"))
+                del headers["Content-Length"]
             told[username].append((answer.status, {**answer.json, "request_id": ""}, headers))
     assert told["gina"] == told["nobody"]
 
@@ -145,6 +157,18 @@ async def test_a_login_that_found_no_place_to_hash_is_not_counted(
     assert (await log_in(road, "gina", PASSWORD)).status == 200
 
 
+async def test_a_flood_of_logins_does_not_keep_redis_from_counting_them(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not counted in time is let through: so no more come at once than can be counted."""
+    monkeypatch.setattr(staff, "LOGINS_AT_ONCE_MAX", 4)
+    answers = await asyncio.gather(*(log_in(road, f"name-{number}") for number in range(30)))
+    told = Counter(answer.status for answer in answers)
+    assert told[401] >= 4 and told[503] > 0 and told[401] + told[503] == 30
+    for answer in answers:
+        assert answer.json["code"] in ("LOGIN_FAILED", "OVERLOADED")
+
+
 # --- Guests -------------------------------------------------------------------------------------------------
 
 
@@ -153,7 +177,7 @@ async def test_guests_of_one_address_are_bounded_across_workers(serve: Serve) ->
     answers = [await workers[number % 2].call("POST", "/auth/guest/login") for number in range(8)]
     assert [answer.status for answer in answers[:6]] == [200] * 6
     for answer in answers[6:]:
-        assert held(answer, "TOO_MANY_GUESTS") == 10
+        assert 5 < held(answer, "TOO_MANY_GUESTS") <= 10
 
 
 # --- Orders -------------------------------------------------------------------------------------------------
@@ -202,30 +226,32 @@ async def test_the_buyer_may_order_again_after_the_time_that_was_told(serve: Ser
 
 
 async def test_a_tickets_qr_is_bounded_across_workers_and_strangers_use_up_nothing_of_it(
-    serve: Serve,
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(throttle, "_SHOWN", steady(QR_SHOWN_FREE, 30))
     one, two = await serve(), await serve(jobs=False)
     (ticket,) = await one.buy({await one.product(): 1})
     (other,) = await one.buy({await one.product(): 1})
     path = f"/qr/{ticket['ticket_code']}?image=none"
     for _ in range(2 * QR_SHOWN_FREE):
         refused(await one.call("POST", path, headers=one.buyer("bob")), 404, "TICKET_NOT_FOUND")
-    began = time.monotonic()
     shown = [
         await (one, two)[number % 2].call("POST", path, headers=one.buyer())
         for number in range(QR_SHOWN_FREE)
     ]
     assert {answer.status for answer in shown} == {200}
     beyond = [await worker.call("POST", path, headers=one.buyer()) for worker in (one, two)]
-    assert time.monotonic() - began < 2, "else one more was free"
-    assert {held(answer, "TOO_MANY_REQUESTS") for answer in beyond} == {2}
+    assert all(held(answer, "TOO_MANY_REQUESTS", at_most_s=30) > 20 for answer in beyond)
     refused(await one.call("POST", path, headers=one.buyer("bob")), 404, "TICKET_NOT_FOUND")
     assert await one.qr(other["ticket_code"]), "each ticket for itself"
     scanned = await one.scan(shown[0].json["qr_token"], "bus")
     assert scanned.json["result"] == "success", "what was shown is good"
 
 
-async def test_the_gateway_is_not_asked_about_one_order_as_often_as_its_buyer_likes(road: Road) -> None:
+async def test_the_gateway_is_not_asked_about_one_order_as_often_as_its_buyer_likes(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "_INQUIRED", steady(INQUIRIES_FREE, 30))
     product = await road.product()
     orders = [(await road.order({product: 1})).json["order_id"] for _ in range(2)]
     path = f"/orders/{orders[0]}/query"
@@ -233,7 +259,7 @@ async def test_the_gateway_is_not_asked_about_one_order_as_often_as_its_buyer_li
         refused(await road.call("POST", path, headers=road.buyer("bob")), 404, "ORDER_NOT_FOUND")
     for _ in range(INQUIRIES_FREE):
         refused(await road.call("POST", path, headers=road.buyer()), 503, "GATEWAY_UNAVAILABLE")
-    assert held(await road.call("POST", path, headers=road.buyer()), "TOO_MANY_REQUESTS") == 2
+    assert held(await road.call("POST", path, headers=road.buyer()), "TOO_MANY_REQUESTS", at_most_s=30) > 20
     another = await road.call("POST", f"/orders/{orders[1]}/query", headers=road.buyer())
     refused(another, 503, "GATEWAY_UNAVAILABLE")
     assert (await road.notify(orders[0], 1000)).status == 200
@@ -263,9 +289,12 @@ async def test_a_gate_is_never_throttled_by_its_address_whatever_it_scans(road: 
         assert told["success"] + told[None] == 250
         assert told["ALREADY_REDEEMED"] == 100
         async with wire(road.url) as line:
-            for _ in range(300):
+            for number in range(600):
                 body = {"qr_token": "x" * 87, "function_code": "bus", "scan_id": uuid4().hex}
-                await line.send(posted(body, gate))
+                kind = (
+                    "application/json" + number % 2 * "; charset=utf-8"
+                )  # by the lane, and the ordinary way
+                await line.send(posted(body, gate, kind=kind))
                 assert (await line.answer()).json["reason"] == "QR_MALFORMED"
         for _ in range(300):
             forged = await road.call("POST", "/venue/scan", json={}, headers={"Authorization": "Bearer x"})

@@ -198,7 +198,7 @@ async def test_a_connection_that_was_closed_with_an_answer_untaken_does_not_stay
     """Less than what makes the server wait: it closes the connection as idle, and the rest lies in the way."""
     async with opened(road, keepalive_timeout=0.4) as door, wire(door.url, settled=False, deaf=True) as line:
         line.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        await line.send(b"GET /static/ui.css HTTP/1.1\r\nHost: x\r\n\r\n")
+        await line.send(b"GET /static/buyer/vocabulary.js HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
         await eventually(lambda: asyncio.sleep(0, door.connected() == 1))
         await eventually(lambda: asyncio.sleep(0, door.connected() == 0), seconds=20)
         assert narrow == []

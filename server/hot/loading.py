@@ -29,8 +29,7 @@ FILL: Final = Script("fill")
 _OVERTAKEN: Final = -1
 # Patterns, for SCAN.
 _SAID: Final = "{s*}:said:*"
-_HOLDS: Final = "{stock}:[oi]:*"  # and the idempotency keys, which the record has, too
-_STOCKS: Final = "{stock}:p:*"
+_SALES: Final = "{stock}:[oip]:*"  # holds, idempotency keys, and the units of products
 
 
 class Loading:
@@ -65,9 +64,12 @@ class Loading:
         await self._forget(keys.any_ticket())
         await self._forget(_SAID)
 
-    async def forget_holds(self) -> None:
-        """Remove every hold, and which orders were made under which keys: of orders that the record may have lost."""
-        await self._forget(_HOLDS)
+    async def forget_sales(self, products: Iterable[int]) -> None:
+        """Remove every hold, which orders were made under which keys, and all products but these.
+
+        The record has what still counts of them; the rest is of orders and products that it may have lost.
+        """
+        await self._forget(_SALES, keep={keys.stock(product_id) for product_id in products})
 
     async def _forget(self, pattern: str, *, keep: Container[str] = ()) -> None:
         page: list[str] = []
@@ -94,12 +96,11 @@ class Loading:
                 await ask(self._redis.unlink(*of_slot))
 
     async def stock(self, levels: Mapping[int, Level]) -> None:
-        """Write the units of all products over whatever Redis has, and forget products that the record has lost."""
+        """Write the units of products over whatever Redis has."""
         async with self._writing(keys.STOCK_SLOT) as pipe:
             for product_id, level in levels.items():
                 units = {"sellable": level.sellable, "reserved": level.reserved, "sold": level.sold}
                 pipe.hset(keys.stock(product_id), mapping=units)
-        await self._forget(_STOCKS, keep={keys.stock(product_id) for product_id in levels})
 
     async def holds(self, orders: Sequence[Order]) -> None:
         """Write the holds of recorded orders; their units are counted by `stock`."""

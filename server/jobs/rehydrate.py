@@ -189,11 +189,14 @@ class Rehydration:
 
     async def _load_stock(self, loading: Loading) -> None:
         """Stock and holds of ONE snapshot. What changes later stands in the outbox, which waits for us."""
-        await loading.forget_holds()
         since = datetime.now(UTC) - timedelta(seconds=IDEMPOTENCY_REPLAY_S)
         async with self._db.transaction(read_only=True) as connection:
-            rows = await catalog.stock(connection)
-            await loading.stock({row.product_id: Level(row.sellable, row.reserved, row.sold) for row in rows})
+            levels = {
+                row.product_id: Level(row.sellable, row.reserved, row.sold)
+                for row in await catalog.stock(connection)
+            }
+            await loading.forget_sales(levels)
+            await loading.stock(levels)
             after = ""
             while page := await orders.pending_page(connection, after, REHYDRATE_PAGE):
                 await loading.holds(page)

@@ -79,10 +79,15 @@ class ScanConnection(PatientConnection):
     def come_up(self) -> None:
         """The end of the line."""
         held, self._held = self._held, b""
-        if self.transport is not None:
+        if self.transport is None:
+            return
+        try:
             self._parse(held)
-            if not (self._reading_paused or self._buffer_paused):
-                self._resume_transport_reading()
+        except Exception:  # as the event loop does with what `data_received` raises; the others go on
+            _log.exception("connection_failed")
+            self.transport.abort()
+        if not (self._reading_paused or self._buffer_paused):
+            self._resume_transport_reading()
         self._came = 0.0
 
     def _parse(self, data: bytes) -> None:

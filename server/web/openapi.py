@@ -16,6 +16,7 @@ from server.domain.ids import CROCKFORD, ORDER_ID_CHARS, TICKET_CODE_CHARS
 from server.web import deadline, ops, uploading
 from server.web.errors import RETRY_AFTER_S, ErrorBody, example, expect
 from server.web.glossary import WORDS, word
+from server.web.links import links_from
 from server.web.routes import Access, Route
 from server.web.schemas import REF, components, query
 
@@ -125,7 +126,10 @@ def describe(app: web.Application, routes: Iterable[Route], *, version: str) -> 
     for name, header in _ANSWER_HEADERS.items():
         spec.components.header(name, header)
     for route in routes:
-        spec.path(path=route.path, operations={route.method.lower(): _operation(route)})
+        operation = _operation(route)
+        if links := links_from(route, routes):
+            operation["responses"][str(route.status)]["links"] = links
+        spec.path(path=route.path, operations={route.method.lower(): operation})
     document: dict[str, Any] = spec.to_dict()
     return document
 

@@ -92,11 +92,11 @@ class Installation:
             clock.set(0)
         for link in self.links.values():
             await link.heal()
-        for part in (self.postgres, self.valkey, *self.gatelines.values()):
+        for part in self.parts.values():
             part.go_on()
-        for part in (self.postgres, self.valkey):
-            await part.start()
-        await asyncio.gather(*(part.start() for part in self.gatelines.values() if not part.alive))
+        for database in (self.postgres, self.valkey):
+            await database.start()
+        await asyncio.gather(*(each.start() for each in self.gatelines.values() if not each.alive))
 
     def point_to(self, database: str, port: int) -> None:
         """`redis` or `postgres` is behind this port from now on: as a virtual address that moves."""
@@ -171,10 +171,10 @@ async def _assemble(
         if name in SERVERS:
             links[f"clients>{name}"] = Link(f"clients>{name}", port)
         gatelines[name] = Gateline(name, (name.partition("-")[0],), own, clocks[name])
-    parts = [DatabasePart("valkey", valkey), DatabasePart("postgres", postgres)]
-    for part in parts:
+    valkey_part, postgres_part = DatabasePart("valkey", valkey), DatabasePart("postgres", postgres)
+    for part in (valkey_part, postgres_part):
         await part.start()
-    return Installation(folder, ack, settings, *parts, gatelines, links, clocks, secret)
+    return Installation(folder, ack, settings, valkey_part, postgres_part, gatelines, links, clocks, secret)
 
 
 async def follow(installed: Installation) -> None:

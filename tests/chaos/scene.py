@@ -51,7 +51,7 @@ async def set_scene(installed: Installation, buyers: list[str]) -> Scene:
         await _followed(installed, {day.id, rare.id, free.id, season})
         gates = [await road.gate(f"gate-{number}") for number in range(GATES)]
         await _known(installed, gates)
-        passes = []
+        passes: list[str] = []
         for _ in range(2):
             made = await road.order({season: 10}, buyer=OWNER)
             assert made.status == 201, made

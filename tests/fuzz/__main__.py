@@ -19,8 +19,7 @@ from yarl import URL
 
 from server.dev.embedded import embedded
 from server.dev.wechat_keys import WeChatKeys
-from server.store.migrate import migrate
-from server.store.pool import Database
+from server.store.migrate import migrate_by_owner
 from server.telemetry import configure_logging
 from tests.fuzz.case import Finding, Outcome
 from tests.fuzz.driver import Driver
@@ -49,8 +48,9 @@ def main(arguments: list[str]) -> int:
             embedded(folder, need_valkey=True, need_postgres=True, erase=True) as servers,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
-            assert servers.redis_url and servers.database_url
+            assert servers.redis_url and servers.database_url and servers.owner_database_url
             environment = _environment(seed, folder, servers.redis_url, servers.database_url)
+            runner.run(migrate_by_owner(servers.database_url, servers.owner_database_url))
             runner.run(_run(outcome, environment, options, finding))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -97,9 +97,6 @@ def _environment(seed: int, folder: Path, redis_url: str, database_url: str) -> 
 async def _run(
     outcome: Outcome, environment: dict[str, str], options: argparse.Namespace, finding: Finding | None
 ) -> None:
-    database = Database(environment["DATABASE_URL"], size_max=1)
-    await migrate(database)
-    await database.close()
     async with opened(environment, WeChatKeys.fresh(), seed=outcome.seed, plant=options.plant) as scene:
         if finding is None:
             await fuzz(scene, environment, outcome, requests=options.requests)

@@ -13,6 +13,7 @@ import pytest
 from server.flows.shop import Shop
 from server.limits import TURN_BYTES, TURNED_AWAY_MAX
 from server.web import line as line_module
+from server.web.connection import ScanConnection
 from server.web.line import Line, refused_unread
 from tests.road import Answer
 from tests.web.stage import Stage
@@ -246,6 +247,33 @@ async def test_nobody_is_refused_before_what_they_asked_first_is_answered(
         for at, gate in enumerate(gates):
             assert "products" in (await gate.answer()).json
             assert (await gate.answer()).json["scan_id"] == f"a-{at}"
+
+
+async def test_a_connection_that_fails_keeps_no_one_else(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parse = ScanConnection._parse
+
+    def failing(self: ScanConnection, data: bytes) -> None:
+        if b"poison" in data:
+            raise ArithmeticError("nobody expected it")
+        parse(self, data)
+
+    monkeypatch.setattr(ScanConnection, "_parse", failing)
+    async with AsyncExitStack() as stack:
+        gates = [await stack.enter_async_context(wire(stage.road.url)) for _ in range(GATES)]
+        monkeypatch.setattr(line_module, "TURN_BYTES", 1)
+        await asyncio.gather(
+            *(
+                gate.send(scan(stage, f"poison-{at}" if 10 <= at < 13 else f"a-{at}"))
+                for at, gate in enumerate(gates)
+            )
+        )
+        for at, gate in enumerate(gates):
+            if 10 <= at < 13:
+                assert await gate.closed()
+            else:
+                assert (await gate.answer()).json["scan_id"] == f"a-{at}"
 
 
 async def test_a_gate_that_leaves_the_line_keeps_no_one_else(

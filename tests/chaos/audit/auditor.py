@@ -75,7 +75,7 @@ async def _is_quiet(database_url: str, redis_url: str) -> tuple[bool, bool]:
     written = bool(cursors) and not waiting
     async with Redis.from_url(redis_url, decode_responses=True, socket_timeout=5) as redis:
         for stream, cursor in cursors.items():
-            epoch = await redis.get(f"{stream.partition(':')[0]}:epoch") or "shut"
+            epoch = str(await redis.get(f"{stream.partition(':')[0]}:epoch") or "shut")
             last = "0-0"
             if await redis.exists(stream):
                 last = (await redis.xinfo_stream(stream))["last-generated-id"]

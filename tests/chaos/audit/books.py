@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import asyncpg
 from redis.asyncio import Redis
 
 Row = dict[str, Any]
+PAGE = 500  # keys of Redis that are read at a time
 # Of every table in which something was promised to somebody.
 QUESTIONS = {
     "orders": "SELECT * FROM orders",
@@ -96,17 +97,20 @@ async def read_record(pg: asyncpg.Connection[Any]) -> dict[str, list[Row]]:
 
 async def read_redis(redis: Redis, books: Books) -> None:
     """Every key that the rules speak of."""
-    async for name in redis.scan_iter(count=5_000):
-        _, _, rest = name.partition("}:")
-        kind, _, subject = rest.partition(":")
-        if kind == "p":
-            books.stock[int(subject)] = {field: int(n) for field, n in (await redis.hgetall(name)).items()}
-        elif kind == "t":
-            books.gate[subject] = await redis.hgetall(name)
-        elif kind == "said":
-            books.said |= await redis.hgetall(name)
-        elif kind == "o":
-            books.holds.add(subject)
+    async for page in _pages(redis):
+        async with redis.pipeline(transaction=False) as pipe:
+            for _, _, name in page:
+                pipe.hgetall(name)
+            hashes = await pipe.execute()
+        for (kind, subject, _), hashed in zip(page, hashes, strict=True):
+            if kind == "p":
+                books.stock[int(subject)] = {field: int(number) for field, number in hashed.items()}
+            elif kind == "t":
+                books.gate[subject] = hashed
+            elif kind == "said":
+                books.said |= hashed
+            else:
+                books.holds.add(subject)
     for row in books.record["cursors"]:
         if await redis.exists(row["stream"]):
             books.last_ids[row["stream"]] = (await redis.xinfo_stream(row["stream"]))["last-generated-id"]
@@ -114,6 +118,19 @@ async def read_redis(redis: Redis, books: Books) -> None:
         epoch = await redis.get(f"{slot}:epoch")
         if epoch is None or not epoch[-1:].isdigit():
             books.closed.append(slot)
+
+
+async def _pages(redis: Redis) -> AsyncIterator[list[tuple[str, str, str]]]:
+    """Hashes, a few hundred at a time: (kind, subject, name), as in `{slot}:kind:subject`."""
+    page = []
+    async for name in redis.scan_iter(count=PAGE):
+        kind, _, subject = name.partition("}:")[2].partition(":")
+        if kind in ("p", "t", "said", "o"):
+            page.append((kind, subject, name))
+        if len(page) >= PAGE:
+            yield page
+            page = []
+    yield page
 
 
 def read_diaries(folder: Path) -> dict[tuple[str, str], Command]:

@@ -64,10 +64,10 @@ def tickets(books: Books) -> Findings:
                 "3 uses", f"ticket {code}: {hashed.get('r')} at the gate, {left[code]} in the record"
             )
     for event in books.record["events"]:
-        hashed = books.gate.get(event["ticket_code"])
-        if hashed is None:  # loaded from the record when it is next shown
+        at_gate = books.gate.get(event["ticket_code"])
+        if at_gate is None:  # loaded from the record when it is next shown
             continue
-        spent = hashed.get(f"j:{event['jti']}:{event['function_code']}", "")
+        spent = at_gate.get(f"j:{event['jti']}:{event['function_code']}", "")
         if event["result"] == "success" and spent.split("\t")[:2] != [event["event_id"], event["scan_id"]]:
             yield breach(
                 "5 one QR passes once",

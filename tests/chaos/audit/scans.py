@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from typing import Any
 
@@ -39,11 +40,11 @@ def told_scans(books: Books) -> Findings:
 def _one_verdict(command: Command, verdicts: list[dict[str, Any]]) -> Findings:
     """A scan_id has one verdict: the same in every word where it is recorded, else the same reason."""
     if verdicts[0]["event_id"] is None:
-        different = {(each["result"], each.get("reason"), each["event_id"]) for each in verdicts}
+        different = {str((each["result"], each.get("reason"), each["event_id"])) for each in verdicts}
     else:
-        different = {str(sorted(each.items())) for each in verdicts}  # type: ignore[arg-type]
+        different = {json.dumps(each, sort_keys=True, ensure_ascii=False) for each in verdicts}
     if len(different) > 1:
-        yield doubled("5 one scan_id, one verdict", f"scan {command.id}: told {sorted(different, key=str)}")
+        yield doubled("5 one scan_id, one verdict", f"scan {command.id}: told {sorted(different)}")
 
 
 def _differs(command: Command, told: dict[str, Any], recorded: dict[str, Any]) -> bool:

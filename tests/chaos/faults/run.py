@@ -9,12 +9,12 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 
 from tests.chaos import view
-from tests.chaos.audit.findings import Kind
+from tests.chaos.audit.findings import Finding, Kind
+from tests.chaos.client import Heard
 from tests.chaos.clock import library
 from tests.chaos.crowd import gather
 from tests.chaos.disk import SmallDisk
@@ -30,6 +30,8 @@ CALM_S = 3.0  # so long without a bad answer, and it works again
 BACK_S_MAX = 60.0
 POSTGRES_DISK_MIB = 600
 LOOK_S = 0.1
+# What follows from a loss that a fault is known to have: what was lost is decided anew when it is asked for again.
+CONSEQUENCES = frozenset({"5 one scan_id, one verdict", "5 one QR passes once", "2 settled once", "orders"})
 HEAD = ("fault", "clients saw", "slowest", "/readyz said", "works again", "lost", "doubled", "breaches")
 
 
@@ -46,7 +48,7 @@ class Course:
     outcome: Outcome | None = None
     notes: list[str] = field(default_factory=list)
 
-    def bad(self) -> list[Any]:
+    def bad(self) -> list[Heard]:
         """Answers, since it began, that have to be asked for again."""
         assert self.outcome is not None
         return [each for each in self.outcome.tally.heard if each.at >= self.began and not each.definite]
@@ -79,7 +81,18 @@ class Course:
         """It works again by itself, nobody hung, and nothing is lost but what this fault is known to cost."""
         if self.skipped:
             return True
-        return self.calm and not self.hung and (bool(self.fault.loses) or not any(self.counted.values()))
+        assert self.outcome is not None
+        return self.calm and not self.hung and not self.outcome.check and not self.unexplained()
+
+    def unexplained(self) -> list[Finding]:
+        """What the audit found and what this fault is not known to cost."""
+        assert self.outcome is not None
+        explained = CONSEQUENCES if self.fault.loses else frozenset[str]()
+        return [
+            finding
+            for finding in self.outcome.findings
+            if finding.rule not in explained and not (explained and finding.kind is Kind.LOST)
+        ]
 
     def row(self) -> tuple[str, ...]:
         """For the table."""

@@ -47,7 +47,7 @@ async def counted(road: Road, sample: str) -> float:
 async def test_the_parent_hands_it_on_to_workers_and_jobs_and_all_of_them_take_the_new_keys(
     spawn: Spawn, key_files: KeyFiles, config: Config, environment: dict[str, str]
 ) -> None:
-    async with two_workers(spawn, config) as (parent, road):
+    async with two_workers(spawn, config, log_level="debug") as (parent, road):
         key_files.write(1, 2)
         told = await hung_up(parent, "keys_reloaded", PROCESSES)
         accepted = await counted(road, 'gateline_keys{key="k2 (')

@@ -21,8 +21,7 @@ from server import config as configuration
 from server.config import Config
 from server.dev.embedded_postgres import EmbeddedPostgres
 from server.dev.embedded_server import free_port
-from server.store.migrate import migrate
-from server.store.pool import Database
+from server.store.migrate import migrate_by_owner
 from tests.chaos.clock import Clock
 from tests.chaos.disk import SmallDisk
 from tests.chaos.parts import ClockedValkey, DatabasePart, Gateline, Part
@@ -72,14 +71,15 @@ class Installation:
         return self.valkey.server.url
 
     @property
-    def database_url(self) -> str:
-        """Straight to the Postgres of the moment."""
-        return self.postgres.server.url
+    def record_url(self) -> str:
+        """Straight to the Postgres of the moment, as its owner, who may look at everything."""
+        assert isinstance(self.postgres.server, EmbeddedPostgres)
+        return self.postgres.server.owner_url
 
     @property
     def direct(self) -> dict[str, str]:
         """Settings of a process that is to reach both databases past every link."""
-        return {**self.settings, "REDIS_URL": self.redis_url, "DATABASE_URL": self.database_url}
+        return {**self.settings, "REDIS_URL": self.redis_url, "DATABASE_URL": self.postgres.server.url}
 
     @property
     def config(self) -> Config:
@@ -140,9 +140,7 @@ async def _assemble(
     clocks: dict[str, Clock],
     more: dict[str, str],
 ) -> Installation:
-    database = Database(postgres.url, size_max=1)
-    await migrate(database)
-    await database.close()
+    await migrate_by_owner(postgres.url, postgres.owner_url)
     secret = secrets.token_bytes(32)
     settings = {
         "GATELINE_ACK": ack,

@@ -100,9 +100,9 @@ async def storm(folder: Path, *, seconds: float, seed: int, ack: str = "fsync") 
 
 async def judge(installed: Installation, outcome: Outcome, watch: Watch | None = None) -> None:
     """Wait until all is quiet, audit, and let `gateline check` say the same of itself."""
-    waited = await quiet(installed.database_url, installed.redis_url)
+    waited = await quiet(installed.record_url, installed.redis_url)
     began = time.monotonic()
-    outcome.findings += await audit(installed.database_url, installed.redis_url, installed.folder / "diaries")
+    outcome.findings += await audit(installed.record_url, installed.redis_url, installed.folder / "diaries")
     outcome.notes.append(f"quiet after {waited:.1f} s, audited in {time.monotonic() - began:.1f} s")
     if watch is not None:
         outcome.findings += watch.findings.values()

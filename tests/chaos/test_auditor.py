@@ -27,7 +27,7 @@ AUDIT = Path(__file__).parent / "audit"
 
 @pytest.mark.timeout(180)
 async def test_every_planted_breach_is_seen_and_counted_and_untouched_books_are_clean(
-    serve: Serve, redis: Redis, redis_url: str, database_url: str, tmp_path: Path
+    serve: Serve, redis: Redis, redis_url: str, owner_url: str, tmp_path: Path
 ) -> None:
     road = await serve(hold_s=2, qr_ttl_s=20)
     installed = SimpleNamespace(
@@ -41,11 +41,11 @@ async def test_every_planted_breach_is_seen_and_counted_and_untouched_books_are_
         await asyncio.sleep(3.0)
         crowd.check()
         await crowd.finish()
-    await quiet(database_url, redis_url, seconds=20)
+    await quiet(owner_url, redis_url, seconds=20)
     await road.stop()
     scene = await _dump(redis_url)
 
-    pg = await asyncpg.connect(database_url, statement_cache_size=0)  # tables change
+    pg = await asyncpg.connect(owner_url, statement_cache_size=0)  # tables change
     untouched = await _planted("SELECT 1", pg, redis, tmp_path / "diaries")
     unseen = {}
     for number, (name, (kind, rule, plant)) in enumerate(PLANTS.items()):

@@ -28,6 +28,6 @@ async def test_a_storm_of_a_minute_loses_nothing_doubles_nothing_and_breaches_no
 
     assert process.returncode == 0, printed.decode()
     assert told["kills"] >= 20
-    assert told["acknowledged"] > 200  # ten times that on a machine of its own
+    assert told["acknowledged"] > 100  # some thousands on a machine of its own
     assert told["unknown"] == 0
     assert (told["lost"], told["doubled"], told["breaches"]) == (0, 0, 0)

@@ -49,7 +49,7 @@ def _take_over(source: Any, standby: EmbeddedPostgres) -> None:
     standby._data_dir.mkdir(mode=0o755)
     home = open_home(standby._data_dir)
     try:
-        command = ["cp", "-a", str(source / "data"), str(source / "password"), str(home.folder)]
+        command = ["cp", "-a", str(source / "data"), *map(str, source.glob("*password")), str(home.folder)]
         subprocess.run(command, check=True, timeout=60)
         (home.data / "postmaster.pid").unlink(missing_ok=True)
     finally:
@@ -68,7 +68,7 @@ async def out_of_connections(scene: Scene) -> None:
         for _ in range(10):  # the ends of ours take a moment
             with suppress(asyncpg.TooManyConnectionsError):
                 while True:
-                    held.append(await asyncpg.connect(installed.database_url, timeout=5))
+                    held.append(await asyncpg.connect(installed.postgres.server.url, timeout=5))
             await asyncio.sleep(0.05)
         scene.notes.append(f"others held {len(held)} connections")
         for link in ways:

@@ -105,9 +105,10 @@ class Admission:
         What is undecided is for `admit`, which knows what to do about it: nothing was decided, so asking again is safe.
         The caller counts the verdict. Raises Refusal at once: BACKLOG_FULL, OVERLOADED.
         """
+        self._backlog.admit()
         if self._redeemer.full:  # before the QR is opened: a refusal must be cheaper than a verdict
             raise Refusal(ErrorCode.OVERLOADED)
-        self.post(self.read(presented, operator), told, patience_s)
+        self._redeemer.post(self.read(presented, operator), told, patience_s)
 
     def post(
         self,

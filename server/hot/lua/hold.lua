@@ -8,15 +8,17 @@
 --
 -- `lines`: per line "<number of its product among the stock keys> <qty> <on_sale>;".
 -- The idempotency key is looked at before any rule of sale: a retry finds its order also when the sale is over.
--- Then its buyer's orders of the last `window_ms` are counted, unless `orders_max` is 0: `recent` has their times, in
--- unix ms, blanks between them, the newest first. So a retry is not counted, and what is refused is not.
+-- Then its buyer's orders of the last `window_ms` are counted, unless `orders_max` is 0: `recent` has the times of
+-- the latest `orders_max`, in unix ms, each with a blank behind it, the newest first. So a retry is neither refused nor
+-- counted, and what is refused is not counted either.
 -- on_sale is the caller's word (status and sale window live in its memory); whether units are free is decided here,
 -- in the order of the batch: stock is read once and written once, before anything is recorded, so that a Redis which
 -- stops halfway has reserved too much rather than sold too much.
 
 local HELD, REPLAYED, CONFLICT, INACTIVE, SOLD_OUT, TOO_MANY, CLOSED, NOT_LOADED = 0, 1, 2, 3, 4, 5, -1, -2
 local FIRST_ORDER_KEY, KEYS_PER_ORDER, FIRST_ORDER_ARG, ARGS_PER_ORDER = 3, 3, 4, 5
-local call, gmatch, match = redis.call, string.gmatch, string.match
+local call, max = redis.call, math.max
+local format, gmatch, match, sub = string.format, string.gmatch, string.match, string.sub
 
 local orders = (#ARGV - FIRST_ORDER_ARG + 1) / ARGS_PER_ORDER
 local first_stock_key = FIRST_ORDER_KEY + orders * KEYS_PER_ORDER
@@ -24,22 +26,19 @@ local free, reserved = {}, {} -- by number of the product; what is not loaded ha
 local made_now = {} -- idempotency key -> what was made under it in this batch
 local held = {} -- the orders to record: places of their keys and arguments
 local orders_max, window_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
-local recent = {} -- by buyer: times of their orders in the window, the newest first
+local recent = {} -- by buyer: times of their latest orders
 local ordered = {} -- buyers who made some in this batch
 local time = call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local CHARS_PER_TIME = 13 -- until the year 2286
+local oldest_at = (orders_max - 1) * (CHARS_PER_TIME + 1) + 1
 
--- What of a buyer's orders is in the window; of a clock that went back, only what it has reached again.
-local function recent_of(buyer)
-    if not recent[buyer] then
-        local times = {}
-        for at in gmatch(call('GET', buyer) or '', '%d+') do
-            local age_ms = now_ms - at
-            if age_ms >= 0 and age_ms < window_ms then times[#times + 1] = at end
-        end
-        recent[buyer] = times
-    end
-    return recent[buyer]
+-- ms until the buyer may order again: until the last of their latest `orders_max` leaves the window.
+local function wait_of(buyer)
+    if not recent[buyer] then recent[buyer] = call('GET', buyer) or '' end
+    local at = tonumber(sub(recent[buyer], oldest_at, oldest_at + CHARS_PER_TIME - 1))
+    if not at or at > now_ms then return 0 end -- there are fewer, or a clock went back
+    return max(0, at + window_ms - now_ms)
 end
 
 local function reserve(lines)
@@ -67,13 +66,12 @@ local function judge(key, arg)
         return { made_hash == payload_hash and REPLAYED or CONFLICT, made_id, 0 }
     end
     local buyer = KEYS[key + 2]
-    if orders_max > 0 and #recent_of(buyer) >= orders_max then
-        return { TOO_MANY, '', recent[buyer][orders_max] + window_ms - now_ms }
-    end
+    local wait = orders_max > 0 and wait_of(buyer) or 0
+    if wait > 0 then return { TOO_MANY, '', wait } end
     local code, refused_line, left = reserve(ARGV[arg + 4])
     if code ~= HELD then return { code, refused_line, left } end
     if orders_max > 0 then
-        table.insert(recent[buyer], 1, now_ms)
+        recent[buyer] = format('%.0f ', now_ms) .. sub(recent[buyer], 1, oldest_at - 1)
         ordered[buyer] = true
     end
     made_now[KEYS[key]] = order_id .. '\t' .. payload_hash
@@ -96,7 +94,7 @@ for product, qty in pairs(reserved) do
     call('HINCRBY', KEYS[first_stock_key + product], 'reserved', qty)
 end
 for buyer in pairs(ordered) do
-    call('SET', buyer, table.concat(recent[buyer], ' ', 1, math.min(#recent[buyer], orders_max)), 'PX', window_ms)
+    call('SET', buyer, recent[buyer], 'PX', window_ms)
 end
 for _, order in ipairs(held) do
     local key, arg = order[1], order[2]

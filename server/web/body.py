@@ -47,6 +47,10 @@ async def read_bytes(request: web.Request, bytes_max: int = BODY_BYTES_MAX) -> b
         raise Refusal(ErrorCode.BODY_TOO_LARGE, message) from fault
     except (web.RequestPayloadError, OSError) as fault:
         raise Refusal(ErrorCode.BAD_REQUEST) from fault
+    except RuntimeError as fault:  # what aiohttp raises when the client has gone before its body is asked for
+        if request.transport is not None:
+            raise
+        raise Refusal(ErrorCode.BAD_REQUEST) from fault
 
 
 async def read_json(

@@ -115,6 +115,13 @@ class ScanConnection(PatientConnection):
         super().resume_writing()
         self._go_on()
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The client has gone. A loop of aiohttp's just woken for a request would ask what is there no more."""
+        waiter, loop = self._waiter, self._task_handler
+        super().connection_lost(exc)
+        if waiter is not None and waiter.done() and loop is not None:
+            loop.cancel()
+
     async def shutdown(self, timeout: float | None = 15.0) -> None:
         """Ends the connection; a scan under way is answered first, since its decision stands."""
         if self._under_way:

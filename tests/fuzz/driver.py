@@ -244,8 +244,11 @@ async def _part(
         return
     try:
         writer.write_eof()
-        async with asyncio.timeout(LET_GO_S_MAX):
-            said += await reader.read()
+        data = b"?"
+        while data:  # what it still has to say to a pipeline may come after the other
+            async with asyncio.timeout(LET_GO_S_MAX):
+                data = await reader.read(2**16)
+            said += data
     except TimeoutError:
         raise Hang(
             f"the server held the connection for {LET_GO_S_MAX:.0f} s after its client had gone", bytes(said)

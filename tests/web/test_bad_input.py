@@ -7,6 +7,7 @@ from the day it is there. Everything in Postgres and Redis is compared before an
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import socket
 import time
@@ -20,6 +21,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from server.limits import BODY_BYTES_MAX
+from server.web.connection import ScanConnection
 from server.web.routes import ROUTES, Access, Route
 from tests.conftest import eventually
 from tests.road import Answer
@@ -558,6 +560,47 @@ async def test_a_client_that_goes_before_it_is_told_to_go_on_is_no_failure_of_ou
     assert await _failures(stage) == before
     assert "Error handling request" not in caplog.text
     assert "request_failed" not in capsys.readouterr().out
+
+
+async def test_a_client_that_goes_as_its_request_is_taken_up_is_no_failure_of_ours(
+    stage: Stage,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Found by fuzzing: between two turns of the loop there is a request, and nobody any more who sent it."""
+    made: list[ScanConnection] = []
+    connection_made = ScanConnection.connection_made
+
+    def keep(self: ScanConnection, transport: asyncio.BaseTransport) -> None:
+        made.append(self)
+        connection_made(self, transport)
+
+    monkeypatch.setattr(ScanConnection, "connection_made", keep)
+    before = await _failures(stage)
+    address = URL(stage.road.url)
+    for said, turns in (
+        (b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", 0),  # before the loop has seen it
+        *(
+            (HEAD + b"Content-Length: 100\r\n\r\n{", turns) for turns in range(4)
+        ),  # before its body is asked for
+    ):
+        _, writer = await asyncio.open_connection(address.host, address.port)
+        while not made:
+            await asyncio.sleep(0.001)
+        (connection,) = made
+        made.clear()
+        await asyncio.sleep(0.01)
+        connection.data_received(said)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        connection.connection_lost(None)
+        await asyncio.sleep(0.01)
+        writer.close()
+    gc.collect()
+    assert "Task exception" not in caplog.text and "Error handling" not in caplog.text
+    assert "request_failed" not in capsys.readouterr().out
+    assert await _failures(stage) == before
 
 
 async def _failures(stage: Stage) -> list[str]:

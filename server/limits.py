@@ -15,11 +15,16 @@ UPLOAD_BYTES_MAX = (
     512 * 1024
 )  # so many scans, each field as long as it may be, are 430 KB; honest ones 170 KB
 STREAM_FRAME_BYTES_MAX = 4 * 1024  # one scan is under 400 bytes
-TURN_BYTES = (
+TURN_COST = (
     192 * 1024
-)  # taken in one turn of the event loop: 300 scans, 20 ms; the next ones wait for the next turn
+)  # bytes of scans taken in one turn of the event loop: 300 scans, 20 ms; the next ones wait
+REQUEST_COST = (
+    4 * 1024
+)  # what any other request costs, in bytes of scans: aiohttp's way takes some six times as long
+SCAN_HEAD_BYTES_MAX = 4 * 1024  # of a scan that is refused unread; an honest head is under 700
+HELD_BYTES = 8 * 1024  # what a connection brings while it stands in line, before it is not read any further
 LINE_WAIT_S_MAX = 0.4  # for a turn; past it scans are refused at once: who stands at a gate waits a second
-TURNED_AWAY_MAX = 128  # scans refused unread in one turn: 3 ms
+TURNED_AWAY_MAX = 128  # requests refused unread in one turn: 3 ms
 BODY_READ_S_MAX = (
     10.0  # an honest body comes with its head; a client that dribbles must not hold a place for ever
 )
@@ -189,7 +194,9 @@ PASSWORD_HASHES_AT_ONCE_MAX = 2  # Argon2id takes 19 MiB and 50 ms each
 PASSWORD_QUEUE_MAX = (
     64  # logins that wait for a place: 2 s of hashing; a flood of wrong ones is told 503 at once
 )
-CONNECTIONS_MAX = 8_192  # of clients to one process: a few hundred MiB when all of them do their worst
+CONNECTIONS_MAX = (
+    8_192  # of clients to one process: 2 GiB when each of them brings 250 KiB at once, else some MiB
+)
 FILES_KEPT = 512  # open files that are not clients': connections to databases and gateways, logs, metrics
 LOGINS_AT_ONCE_MAX = (
     128  # being counted or hashed; more at once would only keep Redis from counting them in time
@@ -230,4 +237,7 @@ CASHIER_SESSIONS_MAX = 10_000  # the gateway simulator keeps so many payments, t
 SIMULATED_NOTIFICATIONS_MAX = 64  # the WeChat simulator's deliveries under way at once
 GARBAGE_OBJECTS = 20_000  # made and not freed before a collection: some MiB, a few hundred scans under way
 PLACES_KNOWN_MAX = 10_000  # triples of function, venue and terminal that were found well spelled
+SENDER_BYTES_MAX = (
+    2 * 1024
+)  # of a head that is remembered; a gate's is under 700, and 10,000 of them are 20 MiB
 TOKEN_CACHE_MAX = 10_000  # verified tokens remembered until they expire; past it the oldest half goes

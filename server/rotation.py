@@ -29,10 +29,12 @@ def hangup_signal(stopped: asyncio.Event) -> asyncio.Event:
     """Set when this process is told to read its keys again, by SIGHUP.
 
     It is also the signal of a terminal that was closed; then `stopped` is set, as a person at that terminal expects,
-    and what is still said to that terminal goes nowhere.
+    and what is still said to that terminal goes nowhere. Not where the signal was ignored until now: `nohup` says that
+    the terminal may go.
     """
     hung_up = asyncio.Event()
-    shown = [output for output in (1, 2) if os.isatty(output)] if _has_terminal() else None
+    stays = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    shown = [output for output in (1, 2) if os.isatty(output)] if stays and _has_terminal() else None
 
     def heard() -> None:
         if shown is None or _has_terminal():

@@ -17,7 +17,8 @@ GRANT USAGE ON SCHEMA public TO :"server_role";
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO :"server_role";
 
 -- Added, never changed
-GRANT INSERT ON redemption_events, audit_trail, payments, order_lines, dead_letters TO :"server_role";
+GRANT INSERT ON redemption_events, payments, order_lines, dead_letters TO :"server_role";
+GRANT INSERT (actor, action, subject, details) ON audit_trail TO :"server_role"; -- not when, nor as which role
 
 -- The catalog and its people. What a venue serves and what is in a package is written anew as a whole.
 GRANT UPDATE (version) ON directory_version TO :"server_role"; -- by the triggers of the catalog

@@ -77,7 +77,8 @@ class ScriptRunner:
         try:
             return await self._ask(packed)
         except RedisConnectionError:
-            # Redis was restarted since: the other connections are as dead. Every script is safe to repeat.
+            # Redis was restarted since: the other connections are as dead. Every script is safe to repeat;
+            # `limit` alone may count an attempt twice then, which costs a second at most.
             await self.aclose()
             return await self._ask(packed)
 

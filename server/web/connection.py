@@ -14,15 +14,17 @@ from typing import Any, Final
 
 import structlog
 from aiohttp import web
+from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EmptyStreamReader, StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from server.domain.errors import ErrorCode, Refusal
 from server.domain.redemption import Undecided
-from server.limits import BODY_BYTES_MAX, BODY_REST_S_MAX
+from server.limits import BODY_BYTES_MAX, BODY_REST_S_MAX, HELD_BYTES
 from server.web import appkeys
 from server.web.errors import also_where_nothing_is
 from server.web.express import Lane, PlainScan
+from server.web.line import cost_of, is_scan
 from server.web.scanning import presented
 from server.web.slow_clients import PatientConnection, PatientRunner, PatientServer
 
@@ -54,41 +56,53 @@ class ScanConnection(PatientConnection):
         if self._came:
             self._held += data
             self._pause_transport_reading()  # no more than that
-        elif not data or self._line.admits(len(data)):
+            return
+        scans = self._upgraded or is_scan(data)
+        cost = cost_of(data, scans=scans)
+        if not data or self._line.admits(cost):
             self._parse(data)
-        else:
-            self._held, self._came = data, self._loop.time()
-            self._line.wait(len(data), self)
+            return
+        self._held, self._came = data, self._loop.time()
+        if len(data) > HELD_BYTES:
+            self._pause_transport_reading()
+        self._line.wait(cost, self, scans=scans)
 
     def turn_away(self) -> bool:
-        """Tell a scan that there is no time for it, without parsing; False where that is not plainly possible."""
+        """Say that there is no time, without parsing; False where something is being answered.
+
+        The connection of what is not plainly one scan ends with that: nobody knows where its next request begins.
+        """
         waiter = self._waiter  # aiohttp's loop waits: nothing is being answered
-        if waiter is None or waiter.done() or self._messages or not self._between:
+        if waiter is None or waiter.done() or self._messages:
             return False
         if self._close or self._paused or self.transport is None:
             return False
-        told = self._lane.refused_unread(self._held)
+        told = self._lane.refused_unread(self._held) if self._between else None
         if told is None:
-            return False
-        self._held, self._came = b"", 0.0
+            self.transport.write(self._lane.refused_for_good())
+            self.force_close()
+            return True
         self._hear()
         self.transport.write(told)
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        self._leave_line()
         return True
+
+    def _leave_line(self) -> None:
+        self._held, self._came = b"", 0.0
+        if not (self._reading_paused or self._buffer_paused):
+            self._resume_transport_reading()
 
     def come_up(self) -> None:
         """The end of the line."""
-        held, self._held = self._held, b""
         if self.transport is None:
             return
         try:
-            self._parse(held)
+            self._parse(self._held)
         except Exception:  # as the event loop does with what `data_received` raises; the others go on
             _log.exception("connection_failed")
             self.transport.abort()
-        if not (self._reading_paused or self._buffer_paused):
-            self._resume_transport_reading()
-        self._came = 0.0
+        self._leave_line()
 
     def _parse(self, data: bytes) -> None:
         """Parse, and take what is for the lane; aiohttp's own loop is woken only by what is left to it."""
@@ -106,7 +120,9 @@ class ScanConnection(PatientConnection):
         """Whether that was one whole message and nothing else, so that the parser stands between two."""
         if len(self._messages) != 1:
             return False
-        payload = self._messages[0][1]
+        message, payload = self._messages[0]
+        if not isinstance(message, RawRequestMessage) or message.compression or message.chunked:
+            return False
         length = 0 if isinstance(payload, EmptyStreamReader) else payload.total_bytes
         return bool(payload.is_eof()) and data.find(b"\r\n\r\n") + 4 + length == len(data)
 

@@ -23,9 +23,9 @@ from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.http_parser import RawRequestMessage
 
 from server.domain.catalog import Directory, Operator
-from server.domain.errors import Refusal
+from server.domain.errors import ErrorCode, Refusal
 from server.domain.redemption import Decision
-from server.limits import TOKEN_CACHE_MAX
+from server.limits import SENDER_BYTES_MAX, TOKEN_CACHE_MAX
 from server.web import appkeys
 from server.web.auth import Audience, staff
 from server.web.deadline import patience_s
@@ -126,7 +126,10 @@ class Lane:
         directory = self._directory.current
         operator, keys = staff(caller, directory), self._tokens.keys
         sender = _Sender(operator, caller.expires_at_s, directory, keys, patience_s(headers))
-        if "X-Request-Id" not in headers:  # another one each time
+        size = sum(len(name) + len(value) for name, value in message.raw_headers)
+        if (
+            "X-Request-Id" not in headers and size <= SENDER_BYTES_MAX
+        ):  # with one, it is another head each time
             if len(self._senders) >= TOKEN_CACHE_MAX:
                 self._senders.clear()
             self._senders[message.raw_headers] = sender
@@ -152,6 +155,12 @@ class Lane:
             return None
         self._tally.request(503, 0.0)
         return self._answer(503, request_id, body, last=False)
+
+    def refused_for_good(self) -> bytes:
+        """The whole answer to whatever there is no time for; the connection ends with it."""
+        request_id = new_id()
+        self._tally.request(503, 0.0)
+        return self._answer(503, request_id, error_body(Refusal(ErrorCode.OVERLOADED), request_id), last=True)
 
     def _whole(self, scan: PlainScan, status: int, body: bytes, *, last: bool) -> bytes:
         seconds = time.perf_counter() - scan.started

@@ -38,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def _run(arguments: argparse.Namespace, seed: int, folder: Path) -> int:
     task = asyncio.current_task()
     assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # everything is ended and erased
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGTERM, task.cancel
+    )  # everything is ended and erased
     if arguments.faults is not None:
         return await faults.run(arguments.faults, folder, seed, arguments.markdown)
     seconds = arguments.minutes * 60 if arguments.minutes else arguments.seconds

@@ -153,9 +153,15 @@ async def test_only_a_few_tables_may_be_written_anew_and_none_emptied(pg: asyncp
     assert by_right["SELECT"] == {name for (name,) in relations}
     assert by_right["UPDATE"] == {"functions", "venues", "products", "operators"}
     assert by_right["DELETE"] == {"venue_functions", "product_functions", "outbox"}
-    assert by_right["INSERT"] >= set(PROTECTED) | {"payments", "order_lines", "dead_letters"}
-    assert {right for *_, right in columns} == {"UPDATE"}
-    assert {f"{table}.{column}" for table, column, _ in columns} == {
+    assert by_right["INSERT"] >= set(PROTECTED) - {"audit_trail"} | {
+        "payments",
+        "order_lines",
+        "dead_letters",
+    }
+    assert {right for table, _, right in columns if table != "audit_trail"} == {"UPDATE"}
+    trail = {(column, right) for table, column, right in columns if table == "audit_trail"}
+    assert trail == {(column, "INSERT") for column in ("actor", "action", "subject", "details")}, "not when"
+    assert {f"{table}.{column}" for table, column, right in columns if right == "UPDATE"} == {
         "directory_version.version",
         "orders.status", "orders.ended_at", "orders.asked_at",
         "wechat_identities.unionid",

@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 from server.flows.shop import Shop
-from server.limits import TURN_BYTES, TURNED_AWAY_MAX
+from server.limits import REQUEST_COST, TURN_COST, TURNED_AWAY_MAX
 from server.web import line as line_module
 from server.web.connection import ScanConnection
-from server.web.line import Line, refused_unread
+from server.web.line import Line, cost_of, is_scan, refused_unread
 from tests.road import Answer
 from tests.web.stage import Stage
 from tests.web.wire import Wire, posted, wire
@@ -48,10 +48,10 @@ async def turns(line: Line, number: int = 10) -> None:
 
 async def test_a_turn_takes_so_many_bytes_and_the_next_ones_go_on_in_order() -> None:
     line, log = Line(), []
-    assert line.admits(TURN_BYTES)
+    assert line.admits(TURN_COST)
     for name in range(3):
         assert not line.admits(1), "nobody overtakes"
-        line.wait(TURN_BYTES, Comer(name, log))
+        line.wait(TURN_COST, Comer(name, log), scans=True)
     assert log == []
     await turns(line)
 
@@ -64,17 +64,49 @@ async def test_in_a_line_that_takes_too_long_the_newest_get_through_and_the_olde
 ) -> None:
     monkeypatch.setattr(line_module, "LINE_WAIT_S_MAX", 0.0)
     line, log = Line(), []
-    line.admits(TURN_BYTES)
-    number = TURNED_AWAY_MAX + 5
+    line.admits(TURN_COST)
+    number = TURNED_AWAY_MAX + 9
     for name in range(number):
-        line.wait(TURN_BYTES, Comer(name, log, plain=name != 1))
+        line.wait(TURN_COST // 4, Comer(name, log, plain=name != 1), scans=True)
     await asyncio.sleep(0)
 
-    assert log[0] == f"took {number - 1}"
-    assert log[1:4] == ["refused 0", "took 1", "refused 2"], "what cannot be refused unread is read"
-    assert len(log) == 1 + TURNED_AWAY_MAX, "a turn has an end"
+    assert log[:4] == [f"took {number - each}" for each in range(1, 5)]
+    assert log[4:7] == ["refused 0", "took 1", "refused 2"], "what cannot be refused unread is read"
+    assert len(log) == 4 + TURNED_AWAY_MAX, "a turn has an end"
     await turns(line)
     assert sorted(each.split()[1] for each in log) == sorted(str(name) for name in range(number))
+
+
+async def test_scans_get_most_of_a_turn_and_others_the_rest() -> None:
+    line, log = Line(), []
+    line.admits(TURN_COST)
+    for name in range(8):
+        line.wait(TURN_COST // 4, Comer(name, log), scans=True)
+        line.wait(TURN_COST // 4, Comer(name + 100, log), scans=False)
+    await asyncio.sleep(0)
+
+    assert log == ["took 0", "took 1", "took 2", "took 100"]
+    await turns(line)
+    assert len(log) == 16
+
+
+async def test_what_cannot_be_refused_unread_takes_no_more_than_another_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(line_module, "LINE_WAIT_S_MAX", 0.0)
+    line, log = Line(), []
+    line.admits(TURN_COST)
+    for name in range(50):
+        line.wait(TURN_COST // 4, Comer(name, log, plain=False), scans=False)
+    await asyncio.sleep(0)
+
+    assert len(log) == 8
+
+
+def test_any_other_request_costs_as_much_as_several_scans() -> None:
+    assert cost_of(HEALTH, scans=False) == REQUEST_COST
+    assert cost_of(request(), scans=True) == len(request())
+    assert is_scan(request()) and not is_scan(HEALTH)
 
 
 # --- What may be refused without being parsed ----------------------------------------------------------------
@@ -133,7 +165,21 @@ ODD = {
     "no length": b"POST /venue/scan HTTP/1.1\r\nHost: x\r\n\r\n",
     "a length that is none": request().replace(b"Content-Length: 62", b"Content-Length: +62"),
     "nothing": b"",
+    "a bare carriage return": request(b"X: a\rTransfer-Encoding: chunked"),
+    "a NUL": request(b"X: a\0b"),
+    "a name with a blank": request(b"X y: z"),
+    "a name with a vertical tab": request(b"Transfer-Encoding\x0b: chunked"),
+    "no colon": request(b"nonsense"),
+    "two hosts": request(b"Host: y"),
+    "no host": request().replace(b"Host: x\r\n", b""),
+    "a long head": request(b"X: " + b"a" * 5_000),
+    "many headers": request(*[b"X: y"] * 50),
+    "the end of a proxy's connection": request(b"Proxy-Connection: close"),
 }
+
+
+def test_a_connection_that_stays_as_it_is_says_nothing() -> None:
+    assert refused_unread(request(b"Connection: keep-alive"), "r-1")
 
 
 @pytest.mark.parametrize("raw", ODD.values(), ids=ODD)
@@ -164,7 +210,7 @@ async def test_in_a_flood_each_gate_is_told_once_and_its_connection_goes_on(
 ) -> None:
     async with AsyncExitStack() as stack:
         gates = [await stack.enter_async_context(wire(stage.road.url)) for _ in range(GATES)]
-        monkeypatch.setattr(line_module, "TURN_BYTES", 1)
+        monkeypatch.setattr(line_module, "TURN_COST", 1)
         monkeypatch.setattr(line_module, "LINE_WAIT_S_MAX", wait_s)
         seen: Counter[int] = Counter()
         for each in range(4):
@@ -176,38 +222,88 @@ async def test_in_a_flood_each_gate_is_told_once_and_its_connection_goes_on(
                 if answer.status == 503:
                     assert (answer.json["code"], answer.headers["Retry-After"]) == ("OVERLOADED", "1")
                     assert answer.headers["X-Request-Id"] == answer.json["request_id"]
+        monkeypatch.undo()  # the flood is over
         assert all(await asyncio.gather(*(gate.alive() for gate in gates)))
     assert seen[200] + seen[503] == 4 * GATES
     assert seen[200] > 0
     assert (seen[503] > 0) == (wait_s == 0.0)
 
 
-async def test_in_a_line_too_long_all_but_scans_are_served_as_ever(
+async def test_in_a_line_too_long_whatever_is_not_plainly_a_scan_is_served_or_refused_for_good(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    raw = scan(stage, "the-same")
+    kinds = (
+        [raw],
+        [HEALTH],
+        [raw[:50], raw[50:]],
+        [raw + HEALTH],
+    )  # the third in two packets, the last glued
+    ends: Counter[str] = Counter()
     async with AsyncExitStack() as stack:
         gates = [await stack.enter_async_context(wire(stage.road.url)) for _ in range(GATES)]
-        monkeypatch.setattr(line_module, "TURN_BYTES", 1)
+        monkeypatch.setattr(line_module, "TURN_COST", 1)
         monkeypatch.setattr(line_module, "LINE_WAIT_S_MAX", 0.0)
-        raw = scan(stage, "the-same")
-        kinds = (
-            [raw],
-            [HEALTH],
-            [raw[:50], raw[50:]],
-            [raw + HEALTH],
-        )  # the third in two packets, the last glued
         await asyncio.gather(*(gate.send(*kinds[at % len(kinds)]) for at, gate in enumerate(gates)))
         for at, gate in enumerate(gates):
-            first = await gate.answer()
-            assert first.status == 200 or (first.status, first.json["code"]) == (503, "OVERLOADED"), first
-            if at % 4 == 1:
+            try:
+                first = await gate.answer()
+            except (ConnectionResetError, asyncio.IncompleteReadError):
+                assert at % len(kinds) == 2, "its second half came to a connection that had ended"
+                continue
+            if first.status == 503:
+                assert first.json["code"] == "OVERLOADED"
+                if first.headers.get("Connection") == "close":
+                    assert await gate.closed()
+                    ends["for good"] += 1
+                    continue
+                assert at % len(kinds) == 0, "only what is plainly a scan may come again"
+                ends["unread"] += 1
+            elif at % len(kinds) == 1:
                 assert first.json == {"status": "alive"}
-            elif at % 4 == 3:
+                ends["served"] += 1
+            if at % len(kinds) == 3:
                 assert (await gate.answer()).json == {"status": "alive"}
-        assert all(await asyncio.gather(*(gate.alive() for gate in gates)))
+    assert ends["for good"] and ends["unread"]
 
 
-async def test_what_only_looks_like_a_scan_amid_another_request_is_read_as_a_part_of_it(
+async def test_a_second_piece_that_comes_while_the_first_stands_in_line_leaves_nobody_deaf(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    come_up, turn_away = ScanConnection.come_up, Line._turn
+    later: list[Line] = []
+
+    def held_back(self: Line) -> None:  # the line stands still while pieces come
+        later.append(self)
+
+    monkeypatch.setattr(Line, "_turn", held_back)
+    async with AsyncExitStack() as stack:
+        monkeypatch.setattr(Line, "_turn", turn_away)
+        gates = [await stack.enter_async_context(wire(stage.road.url)) for _ in range(GATES)]
+        monkeypatch.setattr(Line, "_turn", held_back)
+        monkeypatch.setattr(line_module, "TURN_COST", 1)
+        monkeypatch.setattr(line_module, "LINE_WAIT_S_MAX", 0.0)
+        raws = [scan(stage, f"a-{at}") for at in range(GATES)]
+        heads = [raw.index(b"\r\n\r\n") + 4 for raw in raws]
+        await asyncio.gather(*(g.send(raw[:end]) for g, raw, end in zip(gates, raws, heads, strict=True)))
+        await asyncio.sleep(0.05)
+        await asyncio.gather(*(g.send(raw[end:]) for g, raw, end in zip(gates, raws, heads, strict=True)))
+        await asyncio.sleep(0.05)
+        monkeypatch.setattr(Line, "_turn", turn_away)
+        for line in later[:1]:
+            line._turn()
+        refused = 0
+        for at, gate in enumerate(gates):
+            answer = await gate.answer()
+            assert answer.json.get("scan_id", f"a-{at}") == f"a-{at}"
+            refused += answer.status == 503
+            if answer.headers.get("Connection") != "close":
+                assert await gate.alive(), "a retry is heard"
+        assert refused
+    assert come_up is ScanConnection.come_up
+
+
+async def test_what_only_looks_like_a_scan_amid_another_request_is_never_refused_as_one(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -215,13 +311,16 @@ async def test_what_only_looks_like_a_scan_amid_another_request_is_read_as_a_par
         for gate in gates:
             await gate.send(b"POST /venue/scan HTTP/1.1\r\nX-Said: ")
         await asyncio.sleep(0.05)  # that much is read
-        monkeypatch.setattr(line_module, "TURN_BYTES", 1)
+        monkeypatch.setattr(line_module, "TURN_COST", 1)
         monkeypatch.setattr(line_module, "LINE_WAIT_S_MAX", 0.0)
         await asyncio.gather(*(gate.send(scan(stage, f"a-{at}")) for at, gate in enumerate(gates)))
         answers = [await gate.answer() for gate in gates]
-        assert [answer.json.get("scan_id") for answer in answers] == [f"a-{at}" for at in range(GATES)]
-        assert {answer.status for answer in answers} == {200}
-        assert all(await asyncio.gather(*(gate.alive() for gate in gates)))
+        for at, answer in enumerate(answers):
+            if answer.status == 200:
+                assert answer.json["scan_id"] == f"a-{at}"
+            else:
+                assert (answer.status, answer.headers.get("Connection")) == (503, "close")
+        assert {answer.status for answer in answers} == {200, 503}
 
 
 async def test_nobody_is_refused_before_what_they_asked_first_is_answered(
@@ -239,7 +338,7 @@ async def test_nobody_is_refused_before_what_they_asked_first_is_answered(
         for gate in gates:
             await gate.send(b"GET /catalog HTTP/1.1\r\nHost: x\r\n\r\n")
         await asyncio.sleep(0.05)  # all are being answered
-        monkeypatch.setattr(line_module, "TURN_BYTES", 1)
+        monkeypatch.setattr(line_module, "TURN_COST", 1)
         monkeypatch.setattr(line_module, "LINE_WAIT_S_MAX", 0.0)
         await asyncio.gather(*(gate.send(scan(stage, f"a-{at}")) for at, gate in enumerate(gates)))
         await asyncio.sleep(0.05)
@@ -262,7 +361,7 @@ async def test_a_connection_that_fails_keeps_no_one_else(
     monkeypatch.setattr(ScanConnection, "_parse", failing)
     async with AsyncExitStack() as stack:
         gates = [await stack.enter_async_context(wire(stage.road.url)) for _ in range(GATES)]
-        monkeypatch.setattr(line_module, "TURN_BYTES", 1)
+        monkeypatch.setattr(line_module, "TURN_COST", 1)
         await asyncio.gather(
             *(
                 gate.send(scan(stage, f"poison-{at}" if 10 <= at < 13 else f"a-{at}"))
@@ -281,7 +380,7 @@ async def test_a_gate_that_leaves_the_line_keeps_no_one_else(
 ) -> None:
     async with wire(stage.road.url) as stays:
         async with wire(stage.road.url) as goes:
-            monkeypatch.setattr(line_module, "TURN_BYTES", 1)
+            monkeypatch.setattr(line_module, "TURN_COST", 1)
             await asyncio.gather(stays.send(scan(stage, "first")), goes.send(scan(stage, "gone")))
         answer = await stays.answer()
         assert (answer.status, answer.json["scan_id"]) == (200, "first")

@@ -137,8 +137,8 @@ class Rehydration:
     async def _behind_the_record(self) -> bool:
         """Redis may have lost entries that Postgres has: then its tickets and stock lost what those did, too.
 
-        Its last ids tell that only as long as nobody adds new ones: whoever asks a restarted Redis first shuts its gates
-        (`shut.lua`), but they are believed only where Redis writes to disk before it answers.
+        Its last ids tell that only as long as nobody adds new ones. Whoever asks a restarted Redis first shuts its
+        gates (`shut.lua`); but they are believed only where Redis writes to disk before it answers.
         """
         if not self._durable:
             return True

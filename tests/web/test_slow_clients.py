@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 
 from server.app import build_app
 from server.service import CONNECTION
-from server.web import patience
+from server.web import slow_clients
 from server.web.connection import ExpressRunner, ScanConnection
 from tests.conftest import eventually
 from tests.road import Road
@@ -31,8 +31,8 @@ HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Padding: 1\r\n\r\n"
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """A head has less than half a second, an answer is taken within one."""
-    monkeypatch.setattr(patience, "HEAD_READ_S_MAX", HEAD_S)
-    monkeypatch.setattr(patience, "ANSWER_TAKEN_S_MAX", 1.0)
+    monkeypatch.setattr(slow_clients, "HEAD_READ_S_MAX", HEAD_S)
+    monkeypatch.setattr(slow_clients, "ANSWER_TAKEN_S_MAX", 1.0)
 
 
 class Door:
@@ -190,7 +190,7 @@ async def test_who_takes_an_answer_slowly_gets_it_all(road: Road, narrow: list[S
         assert cut("DEAF") == before
 
 
-@pytest.mark.skipif(patience._SENT_UNTAKEN is None, reason="only Linux has TCP_USER_TIMEOUT")
+@pytest.mark.skipif(slow_clients._SENT_UNTAKEN is None, reason="only Linux has TCP_USER_TIMEOUT")
 @pytest.mark.usefixtures("hasty")
 async def test_a_connection_that_was_closed_with_an_answer_untaken_does_not_stay(
     road: Road, narrow: list[ScanConnection]

@@ -279,10 +279,11 @@ async def stream(request: web.Request, caller: Operator, body: None) -> web.WebS
     A browser, which cannot set the Authorization header here, offers the subprotocols `gateline.v1` and
     `bearer.<token>`.
     """
+    patience = patience_s(request.headers)
     if request.headers.get(hdrs.UPGRADE, "").lower() != "websocket":
         raise Refusal(ErrorCode.UPGRADE_REQUIRED)
     app = request.app
-    socket = GateSocket(app, authorization(request.headers), patience_s(request.headers))
+    socket = GateSocket(app, authorization(request.headers), patience)
     mark(request, socket.socket)
     await app[GATES].serve(socket, request)
     return socket.socket

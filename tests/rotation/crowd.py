@@ -138,7 +138,7 @@ class Crowd:
         await self._buy(BUYERS[next(self._turns) % 2])
 
     async def _buy(self, buyer: str) -> None:
-        items = {"items": [{"product_id": self._product, "qty": 1}], "gateway": "hosted"}
+        items = {"items": [{"product_id": self._product, "qty": 20}], "gateway": "hosted"}
         headers = {"Idempotency-Key": uuid4().hex}
         made = await self._ask("orders", "POST", "/orders", buyer, headers=headers, json=items)
         paid = await self._road.notify(made.json["order_id"], made.json["total_fen"], secret=self.secret)

@@ -38,7 +38,7 @@ async def test_a_verdict_makes_room_by_itself_and_leaves_a_line_behind(
     [ticket] = await road.buy({product: 1})
     gate = await on_duty(open_window, road)
     await gate.page.clock.install()
-    await gate.page.reload()
+    await gate.page.reload(wait_until="networkidle")
     await expect(gate.page.locator(".where h1")).to_be_visible()
 
     await gate.present(await road.qr(ticket["ticket_code"]))

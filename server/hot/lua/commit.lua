@@ -10,6 +10,9 @@ local FIRST_LINE_KEY = 2
 
 local function whole(number) return number and number % 1 == 0 end
 
+-- First, since the lines of an order that was never held may be anything, and their message must not come again for ever.
+if redis.call('EXISTS', KEYS[1]) == 0 then return NO_HOLD end
+
 -- Everything is looked at before the first write: what a failing script has written stays.
 local units = {}
 for key = FIRST_LINE_KEY, #KEYS do
@@ -19,7 +22,7 @@ for key = FIRST_LINE_KEY, #KEYS do
     assert(whole(tonumber(taken[1] or 0)) and whole(tonumber(taken[2] or 0)), 'commit: stock is no number')
 end
 
-if redis.call('DEL', KEYS[1]) == 0 then return NO_HOLD end
+redis.call('DEL', KEYS[1])
 for key = FIRST_LINE_KEY, #KEYS do
     redis.call('HINCRBY', KEYS[key], 'reserved', -units[key])
     redis.call('HINCRBY', KEYS[key], 'sold', units[key])

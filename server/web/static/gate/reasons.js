@@ -53,6 +53,7 @@ register({
   REQUEST_TIMEOUT: ["网络太慢。", "The network is too slow."],
   INTERNAL: ["服务器出了意外。", "Something failed on the server."],
   OVERLOADED: ["服务器繁忙。", "The server is very busy."],
+  DEADLINE_PASSED: ["服务器太慢,还没有判定。", "The server is too slow to decide."],
   BACKLOG_FULL: ["服务器的记录跟不上。", "The server's record is too far behind."],
   GATE_CLOSED: ["服务器正在准备数据。", "The server is loading its tickets."],
   REDIS_UNAVAILABLE: ["服务器的数据库没有回应。", "The server's database does not answer."],

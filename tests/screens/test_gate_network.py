@@ -166,6 +166,7 @@ async def test_the_same_code_held_up_again_while_it_waits_is_the_same_scan(
     await expect(gate.word).to_have_text("NOT DECIDED")
 
     await gate.present(token)
+    await expect(gate.word).to_have_text("NOT DECIDED")  # of the second look too
     assert len(await gate.waiting()) == 1
     line.lose_answers = 0
 

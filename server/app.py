@@ -46,6 +46,7 @@ from server.limits import (
     BACKLOG_POLL_S,
     BODY_BYTES_MAX,
     POSTGRES_BULK_S_MAX,
+    POSTGRES_USE_S_MAX,
 )
 from server.paying import Paying, Sessions, compose, open_sessions
 from server.store.pool import Database
@@ -117,7 +118,7 @@ async def open_parts(config: Config) -> AsyncIterator[Parts]:
         redis = connect(config.redis_url)
         stack.push_async_callback(redis.aclose, close_connection_pool=True)
         await verify_ack(redis, config.ack)
-        database = Database(config.database_url, size_max=config.postgres_pool)
+        database = Database(config.database_url, size_max=config.postgres_pool, use_s=POSTGRES_USE_S_MAX)
         stack.push_async_callback(database.close)
         job_connections = _JOB_CONNECTIONS + len(keys.streams(config.shards))
         bulk = Database(config.database_url, size_max=job_connections, call_s=POSTGRES_BULK_S_MAX)

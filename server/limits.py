@@ -86,6 +86,7 @@ REDIS_CALL_S_MAX = 2.0  # a healthy script takes under 5 ms; past this the calle
 REDIS_CONNECT_S_MAX = 2.0
 REDIS_ACK_MS_MAX = 1_000  # WAITAOF for a replica: past it the scan is "not acknowledged" (503), to be retried
 POSTGRES_CALL_S_MAX = 5.0  # settlement and reads; the gateway repeats a notification after 15 s
+POSTGRES_USE_S_MAX = 5.0  # all statements of one transaction or look together: then its connection is cut
 POSTGRES_BULK_S_MAX = 60.0  # flushes, rehydrate pages and reports
 MIGRATION_S_MAX = 600.0  # building an index on a large table
 BACKUP_S_MAX = 6 * 3600.0  # a hundred million verdicts; a program that hangs must end

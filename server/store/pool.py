@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -48,9 +48,16 @@ class Database:
     database errors pass through as asyncpg raises them.
     """
 
-    def __init__(self, url: str, *, size_max: int, call_s: float = POSTGRES_CALL_S_MAX) -> None:
+    def __init__(
+        self, url: str, *, size_max: int, call_s: float = POSTGRES_CALL_S_MAX, use_s: float | None = None
+    ) -> None:
+        """At most `size_max` connections; a statement takes at most `call_s` seconds, and all of one use `use_s`.
+
+        Without `use_s` a use may ask as often as it likes: jobs and reports read page after page.
+        """
         self._url = url
-        self._call_s = call_s  # one bound for all calls: reports and jobs have a pool of their own
+        self._call_s = call_s
+        self._use_s = use_s
         self._size_max = size_max
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._opening = asyncio.Lock()
@@ -71,7 +78,8 @@ class Database:
         try:
             pool = await self._open()
             async with pool.acquire(timeout=POSTGRES_ACQUIRE_S_MAX) as connection:
-                yield connection
+                with self._cut_late(connection):
+                    yield connection
         except _AWAY as fault:
             if isinstance(fault, ValueError):  # an argument that asyncpg cannot send: the caller's fault
                 raise
@@ -98,6 +106,21 @@ class Database:
             )
         except _AWAY as fault:
             raise Refusal(ErrorCode.POSTGRES_UNAVAILABLE) from fault
+
+    @contextmanager
+    def _cut_late(self, connection: Connection) -> Iterator[None]:
+        """Cut the connection when its use takes too long. What was begun on it, Postgres undoes by itself.
+
+        Cancelling would not bound it: to cancel, and to roll back, Postgres is asked once more, and waited for as long.
+        """
+        if self._use_s is None:
+            yield
+            return
+        cut = asyncio.get_running_loop().call_later(self._use_s, connection.terminate)
+        try:
+            yield
+        finally:
+            cut.cancel()
 
     async def _open(self) -> asyncpg.Pool[asyncpg.Record]:
         async with self._opening:

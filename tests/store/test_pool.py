@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 import pytest
 
+from server.domain.errors import ErrorCode, Refusal
 from server.store.locks import Lock, try_alone
 from server.store.pool import Database
 
@@ -65,3 +69,58 @@ async def test_a_transaction_that_nobody_ended_does_not_reach_the_next_user(data
         assert not connection.is_in_transaction()
 
     assert [fault for fault in faults if "active transaction" in fault]
+
+
+async def test_a_use_takes_no_longer_than_its_bound_however_postgres_hangs(
+    database_url: str, pg: asyncpg.Connection[Any]
+) -> None:
+    """Its session stands still amid a transaction: neither a cancel nor a rollback would be answered."""
+    database = Database(database_url, size_max=1, call_s=1.0, use_s=1.0)
+    session = 0
+    began = time.monotonic()
+    try:
+        with pytest.raises(Refusal) as refused:
+            async with database.transaction() as connection:
+                session = await connection.fetchval("SELECT pg_backend_pid()")
+                await connection.execute("INSERT INTO functions VALUES ('bus', 'Bus')")
+                os.kill(session, signal.SIGSTOP)
+                await connection.execute("INSERT INTO functions VALUES ('tram', 'Tram')")
+        took = time.monotonic() - began
+    finally:
+        if session:
+            os.kill(session, signal.SIGCONT)
+
+    assert refused.value.code is ErrorCode.POSTGRES_UNAVAILABLE
+    assert took < 1.8
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM functions") == 0
+    await database.close()
+
+
+async def test_the_bound_of_a_use_is_that_of_all_its_statements(database_url: str) -> None:
+    database = Database(database_url, size_max=1, use_s=0.5)
+    asked = 0
+    with pytest.raises(Refusal) as refused:
+        async with database.connection() as connection:
+            for _ in range(10):
+                await connection.execute("SELECT pg_sleep(0.2)")
+                asked += 1
+    await database.close()
+
+    assert refused.value.code is ErrorCode.POSTGRES_UNAVAILABLE
+    assert asked == 2
+
+
+async def test_a_use_that_ended_in_time_leaves_its_connection_to_the_next(database_url: str) -> None:
+    faults: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault["message"]))
+    database = Database(database_url, size_max=1, use_s=0.3)
+    sessions = set()
+    for _ in range(3):
+        async with database.connection() as connection:
+            sessions.add(await connection.fetchval("SELECT pg_backend_pid()"))
+        await asyncio.sleep(0.2)
+    await database.close()
+
+    assert len(sessions) == 1
+    assert faults == []

@@ -265,9 +265,17 @@ async def test_whatever_lines_are_held_nothing_is_oversold_and_a_hold_that_fails
         orders=st.integers(1, 4),
         words=st.lists(st.tuples(st.integers(0, 3), st.integers(0, ARGS_OF_AN_ORDER - 1), WORD), max_size=3),
         lines=st.lists(st.tuples(st.integers(0, 3), LINES), max_size=4),
+        bound=st.none() | st.tuples(st.integers(0, 2), WORD),
     )
-    def garbage(orders: int, words: list[tuple[int, int, str]], lines: list[tuple[int, str]]) -> None:
+    def garbage(
+        orders: int,
+        words: list[tuple[int, int, str]],
+        lines: list[tuple[int, str]],
+        bound: tuple[int, str] | None,
+    ) -> None:
         names, args = packed[orders - 1].names, list(packed[orders - 1].args)
+        if bound is not None:
+            args[bound[0]] = bound[1]
         for order, field, word in [*words, *((order, 0, text) for order, text in lines)]:
             args[-1 - (order % orders * ARGS_OF_AN_ORDER + field)] = word
         set_the_scene(client)

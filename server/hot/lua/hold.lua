@@ -20,12 +20,20 @@ local FIRST_ORDER_KEY, KEYS_PER_ORDER, FIRST_ORDER_ARG, ARGS_PER_ORDER = 3, 3, 4
 local call, max = redis.call, math.max
 local format, gmatch, match, sub = string.format, string.gmatch, string.match, string.sub
 
+-- A time to live. One that Redis refuses must not be met after units are reserved.
+local function life(text)
+    local number = tonumber(text)
+    assert(number >= 1 and number < 1e12 and number % 1 == 0)
+    return number
+end
+
+local idempotency_s, orders_max = life(ARGV[1]), tonumber(ARGV[2])
+local window_ms = orders_max > 0 and life(ARGV[3]) or 0
 local orders = (#ARGV - FIRST_ORDER_ARG + 1) / ARGS_PER_ORDER
 local first_stock_key = FIRST_ORDER_KEY + orders * KEYS_PER_ORDER
 local free, reserved = {}, {} -- by number of the product; what is not loaded has nothing free
 local made_now = {} -- idempotency key -> what was made under it in this batch
 local held = {} -- the orders to record: places of their keys and arguments
-local orders_max, window_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
 local recent = {} -- by buyer: times of their latest orders
 local ordered = {} -- buyers who made some in this batch
 local time = call('TIME')
@@ -99,7 +107,7 @@ end
 for _, order in ipairs(held) do
     local key, arg = order[1], order[2]
     call('HSET', KEYS[key + 1], 'deadline_ms', ARGV[arg + 2], 'order', ARGV[arg + 3])
-    call('SET', KEYS[key], made_now[KEYS[key]], 'EX', ARGV[1])
+    call('SET', KEYS[key], made_now[KEYS[key]], 'EX', idempotency_s)
     call('XADD', KEYS[2], '*', 'd', ARGV[arg + 3])
 end
 return answers

@@ -27,6 +27,7 @@ from server.limits import (
     FLUSH_BUSY_LINGER_S,
     FLUSH_LINGER_S,
     FLUSH_ORDERS_MAX,
+    FLUSH_S_MAX,
     FLUSH_WAIT_S,
     GUARD_POLL_S,
 )
@@ -95,7 +96,7 @@ class Flusher:
 
         `loading`: the caller is the rehydration itself. Raises Refusal when Redis or Postgres is away.
         """
-        async with self._db.transaction() as connection:
+        async with self._db.transaction(use_s=FLUSH_S_MAX) as connection:
             if not loading and not await join_unless_loading(connection):
                 return 0
             cursor = await redemptions.try_lock_cursor(connection, stream)

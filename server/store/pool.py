@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 import msgspec
@@ -15,6 +15,7 @@ from server.limits import (
     POSTGRES_ACQUIRE_S_MAX,
     POSTGRES_CALL_S_MAX,
     POSTGRES_CONNECT_S_MAX,
+    POSTGRES_STANDSTILL_S_MAX,
 )
 
 Connection: TypeAlias = (
@@ -31,6 +32,7 @@ _AWAY = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.QueryCanceledError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.DeadlockDetectedError,
@@ -39,6 +41,15 @@ _AWAY = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
 )
+
+# Whoever dies behind the network, or stands still amid a transaction, must not keep a stream or a lock from the others.
+_SESSION: Final = {
+    "application_name": "gateline",
+    "idle_in_transaction_session_timeout": str(int(POSTGRES_STANDSTILL_S_MAX * 1_000)),  # ms
+    "tcp_keepalives_idle": "10",  # s, then three times 5 s without an answer
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
 
 
 class Database:
@@ -75,10 +86,15 @@ class Database:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection for reading, without a transaction."""
+        async with self._use(self._use_s) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _use(self, use_s: float | None) -> AsyncIterator[Connection]:
         try:
             pool = await self._open()
             async with pool.acquire(timeout=POSTGRES_ACQUIRE_S_MAX) as connection:
-                with self._cut_late(connection):
+                with _cut_late(connection, use_s):
                     yield connection
         except _AWAY as fault:
             if isinstance(fault, ValueError):  # an argument that asyncpg cannot send: the caller's fault
@@ -86,14 +102,16 @@ class Database:
             raise Refusal(ErrorCode.POSTGRES_UNAVAILABLE) from fault
 
     @asynccontextmanager
-    async def transaction(self, *, read_only: bool = False) -> AsyncIterator[Connection]:
+    async def transaction(
+        self, *, read_only: bool = False, use_s: float | None = None
+    ) -> AsyncIterator[Connection]:
         """A connection inside one transaction: committed at the end, rolled back by any exception.
 
-        `read_only` is one snapshot for all its reads.
+        `read_only` is one snapshot for all its reads. `use_s` in place of the pool's own.
         """
         isolation: Any = "repeatable_read" if read_only else "read_committed"
         async with (
-            self.connection() as connection,
+            self._use(use_s or self._use_s) as connection,
             connection.transaction(isolation=isolation, readonly=read_only),
         ):
             yield connection
@@ -102,25 +120,13 @@ class Database:
         """A connection of one's own, outside the pool, for session locks; the caller closes it."""
         try:
             return await asyncpg.connect(
-                self._url, timeout=POSTGRES_CONNECT_S_MAX, command_timeout=POSTGRES_CALL_S_MAX
+                self._url,
+                timeout=POSTGRES_CONNECT_S_MAX,
+                command_timeout=POSTGRES_CALL_S_MAX,
+                server_settings=_SESSION,
             )
         except _AWAY as fault:
             raise Refusal(ErrorCode.POSTGRES_UNAVAILABLE) from fault
-
-    @contextmanager
-    def _cut_late(self, connection: Connection) -> Iterator[None]:
-        """Cut the connection when its use takes too long. What was begun on it, Postgres undoes by itself.
-
-        Cancelling would not bound it: to cancel, and to roll back, Postgres is asked once more, and waited for as long.
-        """
-        if self._use_s is None:
-            yield
-            return
-        cut = asyncio.get_running_loop().call_later(self._use_s, connection.terminate)
-        try:
-            yield
-        finally:
-            cut.cancel()
 
     async def _open(self) -> asyncpg.Pool[asyncpg.Record]:
         async with self._opening:
@@ -133,8 +139,25 @@ class Database:
                     command_timeout=self._call_s,
                     init=_speak_json,
                     reset=_as_it_was,
+                    server_settings=_SESSION,
                 )
         return self._pool
+
+
+@contextmanager
+def _cut_late(connection: Connection, use_s: float | None) -> Iterator[None]:
+    """Cut the connection when its use takes too long. What was begun on it, Postgres undoes by itself.
+
+    Cancelling would not bound it: to cancel, and to roll back, Postgres is asked once more, and waited for as long.
+    """
+    if use_s is None:
+        yield
+        return
+    cut = asyncio.get_running_loop().call_later(use_s, connection.terminate)
+    try:
+        yield
+    finally:
+        cut.cancel()
 
 
 async def _as_it_was(connection: Connection) -> None:

@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from server.domain.errors import ErrorCode, Refusal
+from server.store import pool
 from server.store.locks import Lock, try_alone
 from server.store.pool import Database
 
@@ -109,6 +110,37 @@ async def test_the_bound_of_a_use_is_that_of_all_its_statements(database_url: st
 
     assert refused.value.code is ErrorCode.POSTGRES_UNAVAILABLE
     assert asked == 2
+
+
+async def test_a_transaction_may_have_a_bound_of_its_own(database_url: str) -> None:
+    database = Database(database_url, size_max=1)
+    with pytest.raises(Refusal) as refused:
+        async with database.transaction(use_s=0.2) as connection:
+            await connection.execute("SELECT pg_sleep(2)")
+    await database.close()
+
+    assert refused.value.code is ErrorCode.POSTGRES_UNAVAILABLE
+
+
+async def test_postgres_itself_ends_who_stands_still_amid_a_transaction(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a process that was stopped: it cannot end anything, and must not keep its locks from the others."""
+    monkeypatch.setitem(pool._SESSION, "idle_in_transaction_session_timeout", "300")
+    stopped, other = Database(database_url, size_max=1), Database(database_url, size_max=1)
+    with pytest.raises(Refusal) as refused:
+        async with stopped.transaction() as connection:
+            assert await try_alone(connection, Lock.OUTBOX)
+            async with other.transaction() as beside:
+                assert not await try_alone(beside, Lock.OUTBOX)
+            await asyncio.sleep(0.6)
+            async with other.transaction() as beside:
+                assert await try_alone(beside, Lock.OUTBOX)
+            await connection.fetchval("SELECT 1")
+    await stopped.close()
+    await other.close()
+
+    assert refused.value.code is ErrorCode.POSTGRES_UNAVAILABLE
 
 
 async def test_a_use_that_ended_in_time_leaves_its_connection_to_the_next(database_url: str) -> None:

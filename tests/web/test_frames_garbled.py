@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from server.domain.errors import ErrorCode, Refusal
@@ -81,6 +81,8 @@ GARBLED = st.builds(
 
 @QUICK
 @given(st.one_of(GARBLED, st.binary(max_size=60)))
+@example(b'{"scan_id":' + b"[" * 3_000)
+@example(b'{"scan_id":"s","odd":' + b"[" * 3_000)
 def test_garbled_bytes_are_read_alike_and_end_in_a_refusal(body: bytes) -> None:
     told, strict = outcome(read_scan, body), outcome(_strictly, body)
     refused = (ErrorCode.INVALID_JSON, ErrorCode.VALIDATION_FAILED)  # of both, which is seen first may differ
@@ -92,6 +94,9 @@ def test_garbled_bytes_are_read_alike_and_end_in_a_refusal(body: bytes) -> None:
 
 @QUICK
 @given(st.integers(0, 0xFFFF))
+@example(125)
+@example(126)
+@example(127)
 def test_an_answer_of_any_length_is_one_text_frame(length: int) -> None:
     framed = _framed(b"a" * length)
     assert framed[0] == 0x81 and not framed[1] & 0x80  # text, whole, not masked

@@ -156,9 +156,9 @@ async def test_three_times_the_capacity_is_answered_at_the_full_rate_and_the_res
         in_time = sum(1 for gate in passed if gate.told <= calls)
         assert calls >= 12 and in_time >= 0.8 * calls * CALL_SCANS, "every call is full"
         waits = sorted(gate.told - gate.sent for gate in passed)
-        assert waits[len(waits) * 99 // 100] <= QUEUE_MAX / CALL_SCANS + 4
+        assert waits[len(waits) * 99 // 100] <= 2 * QUEUE_MAX / CALL_SCANS  # without a bound: 60
         waits = sorted(gate.told - gate.sent for gate in refused)
-        assert waits[len(waits) * 9 // 10] <= 1, "told at once"
+        assert waits[len(waits) * 9 // 10] <= 2, "told at once"
 
         await asyncio.gather(*(gate.ask(session, headers, redis) for gate in refused))
     assert {gate.code for gate in gates} == {"success"}

@@ -158,7 +158,7 @@ async def test_three_times_the_capacity_is_answered_at_the_full_rate_and_the_res
         waits = sorted(gate.told - gate.sent for gate in passed)
         assert waits[len(waits) * 99 // 100] <= 2 * QUEUE_MAX / CALL_SCANS  # without a bound: 60
         waits = sorted(gate.told - gate.sent for gate in refused)
-        assert waits[len(waits) * 9 // 10] <= 2, "told at once"
+        assert waits[len(waits) * 9 // 10] <= 5, "they did not stand in the queue, which takes 10"
 
         await asyncio.gather(*(gate.ask(session, headers, redis) for gate in refused))
     assert {gate.code for gate in gates} == {"success"}

@@ -22,6 +22,7 @@ from server.flows.lookup import TicketLoader
 from server.flows.shop import Shop
 from server.hot.scripts import ScriptRunner
 from server.limits import ORDER_UNITS_MAX, SCAN_CALLS_IN_FLIGHT_MAX, UPLOADED_SCANS_AT_ONCE_MAX
+from server.web import deadline
 from server.web.line import Comer, Line
 from tests.conftest import Audit, eventually
 from tests.road import Answer, Road
@@ -216,24 +217,26 @@ async def test_what_is_sent_behind_another_request_counts_from_when_it_came_itse
         await asyncio.sleep(PATIENCE_MS / 1000 * 1.2)
         return await window(self)
 
+    arrivals, left = [], deadline.patience_left_s
+
+    def look(patience_s: float | None, arrived: float) -> float | None:
+        arrivals.append(arrived)
+        return left(patience_s, arrived)
+
+    monkeypatch.setattr(deadline, "patience_left_s", look)
     monkeypatch.setattr(Shop, "window", slow)
     (token,) = await tokens(road, 1)
     scan, gate = scan_of(token), await road.gate()
     catalog = posted(b"", {}, first="GET /catalog HTTP/1.1", kind=None, length=-1)
     async with wire(road.url) as line:
-        behind = [
-            catalog,
-            posted(scan, gate | HURRIED),
-            catalog,
-            posted(scan, gate | {"X-Deadline-Ms": "60000"}),
-        ]
-        await line.send(*behind[:2])
+        await line.send(catalog + posted(scan, gate | HURRIED))
         await asyncio.sleep(PATIENCE_MS / 1000 / 2)
-        await line.send(*behind[2:])
+        await line.send(catalog + posted(scan, gate | {"X-Deadline-Ms": "60000"}))
         answers = await line.answers(4)
     assert [answer.status for answer in answers] == [200, 503, 200, 200]
     assert answers[1].json["code"] == "DEADLINE_PASSED"
     assert answers[3].json["result"] == "success"
+    assert arrivals[-1] > arrivals[-2]
 
 
 @LANES

@@ -23,6 +23,9 @@ REQUEST_COST = (
 )  # what any other request costs, in bytes of scans: aiohttp's way takes some six times as long
 SCAN_HEAD_BYTES_MAX = 4 * 1024  # of a scan that is refused unread; an honest head is under 700
 HELD_BYTES = 8 * 1024  # what a connection brings while it stands in line, before it is not read any further
+LINE_BYTES_MAX = (
+    64 * 1024 * 1024
+)  # held in line: past it a connection with more than HELD_BYTES is cut, so that 128 MiB are never passed
 LINE_WAIT_S_MAX = 0.4  # for a turn; past it scans are refused at once: who stands at a gate waits a second
 TURNED_AWAY_MAX = 128  # requests refused unread in one turn: 3 ms
 BODY_READ_S_MAX = (
@@ -198,9 +201,7 @@ PASSWORD_HASHES_AT_ONCE_MAX = 2  # Argon2id takes 19 MiB and 50 ms each
 PASSWORD_QUEUE_MAX = (
     64  # logins that wait for a place: 2 s of hashing; a flood of wrong ones is told 503 at once
 )
-CONNECTIONS_MAX = (
-    8_192  # of clients to one process: 2 GiB when each of them brings 250 KiB at once, else some MiB
-)
+CONNECTIONS_MAX = 8_192  # of clients to one process: the gates and buyers of a large venue; some KiB each
 FILES_KEPT = 512  # open files that are not clients': connections to databases and gateways, logs, metrics
 LOGINS_AT_ONCE_MAX = (
     128  # being counted or hashed; more at once would only keep Redis from counting them in time

@@ -36,7 +36,8 @@ REQUEST_SECONDS: Final = Histogram(
 )
 CONNECTIONS_CUT: Final = Counter(
     "gateline_connections_cut",
-    "Connections of clients that were ended: half a head (HALF_HEAD), an answer not taken (DEAF), no room (NO_ROOM).",
+    "Connections of clients that were ended: half a head (HALF_HEAD), an answer not taken (DEAF), no room (NO_ROOM), "
+    "too much in line (LINE_FULL).",
     ["reason"],
 )
 SCANS: Final = Counter("gateline_scans", "Verdicts told to gates, replays included.", ["verdict"])

@@ -7,7 +7,8 @@ once. The queue in front is bounded; past the bound the caller hears OVERLOADED 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import itertools
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, Generic, TypeVar
@@ -42,7 +43,10 @@ class Batcher(Generic[Item, Answer]):
         self._batch = batch
         self._batch_max = batch_max
         self._in_flight_max = in_flight_max
-        self._queue: deque[tuple[Item, Callable[[Answer | BaseException], None], float]] = deque()
+        self._numbers = itertools.count()
+        # By number, so that who gives up leaves it: while Redis hangs, only the living take places.
+        self._queue: OrderedDict[int, tuple[Item, Callable[[Answer | BaseException], None], float]]
+        self._queue = OrderedDict()
         self._in_flight = 0  # calls that Redis has not answered
         self._calls: set[asyncio.Task[None]] = set()  # those whose answers are not all told
         self._woken = False
@@ -62,11 +66,12 @@ class Batcher(Generic[Item, Answer]):
         loop = self._loop
         if loop is None:  # asked for once: each asking costs a system call
             loop = self._loop = asyncio.get_running_loop()
+        number = next(self._numbers)
         if patience_s is not None:
             if patience_s <= 0:
                 raise Refusal(ErrorCode.DEADLINE_PASSED)
-            told = _Impatient(told, loop, patience_s)
-        self._queue.append((item, told, loop.time() + QUEUED_S_MAX))
+            told = _Impatient(told, partial(self._queue.pop, number, None), loop, patience_s)
+        self._queue[number] = (item, told, loop.time() + QUEUED_S_MAX)
         if not self._woken and self._in_flight < self._in_flight_max:
             # Not now but at the end of this turn: what other connections brought in the same turn goes along.
             self._woken = True
@@ -106,14 +111,12 @@ class Batcher(Generic[Item, Answer]):
             call.add_done_callback(self._calls.discard)
 
     def _next_batch(self) -> list[tuple[Item, Callable[[Answer | BaseException], None]]]:
-        """The oldest items, but for those whose callers gave up, and those that waited too long: Redis hangs."""
+        """The oldest items, but for those that waited too long: Redis hangs."""
         now = asyncio.get_running_loop().time()
         batch: list[tuple[Item, Callable[[Answer | BaseException], None]]] = []
         room = min(max(self._batch, len(self._queue) // self._in_flight_max), self._batch_max)
         while self._queue and len(batch) < room:
-            item, told, deadline = self._queue.popleft()
-            if isinstance(told, _Impatient) and told.gave_up:
-                continue
+            _, (item, told, deadline) = self._queue.popitem(last=False)
             if now <= deadline:
                 batch.append((item, told))
             else:
@@ -146,25 +149,29 @@ class Batcher(Generic[Item, Answer]):
 class _Impatient(Generic[Answer]):
     """A caller who waits for so long and no longer: told once, in time or that it is too late."""
 
-    __slots__ = ("_timer", "_told", "gave_up")
+    __slots__ = ("_gave_up", "_leave", "_timer", "_told")
 
     def __init__(
         self,
         told: Callable[[Answer | BaseException], None],
+        leave: Callable[[], object],
         loop: asyncio.AbstractEventLoop,
         patience_s: float,
     ) -> None:
+        """`leave`: the queue, if the item still stands there."""
         self._told = told
+        self._leave = leave
         self._timer = loop.call_later(patience_s, self._give_up)
-        self.gave_up = False
+        self._gave_up = False
 
     def __call__(self, answer: Answer | BaseException) -> None:
-        if not self.gave_up:
+        if not self._gave_up:
             self._timer.cancel()
             self._told(answer)
 
     def _give_up(self) -> None:
-        self.gave_up = True
+        self._gave_up = True
+        self._leave()
         _tell(self._told, Refusal(ErrorCode.DEADLINE_PASSED))
 
 

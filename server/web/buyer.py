@@ -25,7 +25,7 @@ from server.web import appkeys
 from server.web.address import client_address, client_network
 from server.web.auth import Audience, Caller
 from server.web.body import Time, order_id
-from server.web.deadline import patience_s
+from server.web.deadline import left_s
 
 _IDEMPOTENCY_KEY = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:-")
 _LAST_ID = "Z" * ORDER_ID_CHARS  # after every ULID
@@ -212,8 +212,7 @@ async def create_order(request: web.Request, caller: Caller, body: OrderRequest)
     request.app[appkeys.BACKLOG].admit()
     wanted = [WantedLine(item.product_id, item.qty) for item in body.items]
     payer = _payer(request, caller, body)
-    patience = patience_s(request.headers)
-    return _offer(await request.app[appkeys.CHECKOUT].create(payer, key, wanted, patience))
+    return _offer(await request.app[appkeys.CHECKOUT].create(payer, key, wanted, left_s(request)))
 
 
 async def pay_order(request: web.Request, caller: Caller, body: PayRequest) -> OfferAnswer:

@@ -20,8 +20,9 @@ from aiohttp.web_protocol import RequestHandler
 
 from server.domain.errors import ErrorCode, Refusal
 from server.domain.redemption import Undecided
-from server.limits import BODY_BYTES_MAX, BODY_REST_S_MAX, HELD_BYTES
+from server.limits import BODY_BYTES_MAX, BODY_REST_S_MAX, HELD_BYTES, LINE_BYTES_MAX
 from server.web import appkeys
+from server.web.deadline import patience_left_s
 from server.web.errors import also_where_nothing_is
 from server.web.express import Lane, PlainScan
 from server.web.line import cost_of, is_scan
@@ -53,19 +54,32 @@ class ScanConnection(PatientConnection):
 
     def data_received(self, data: bytes) -> None:
         """Take what came now, or, when others brought enough for this turn of the loop, stand in line with it."""
+        if not data:  # aiohttp goes on with what its parser kept
+            self._parse(data)
+            return
         if self._came:
-            self._held += data
-            self._pause_transport_reading()  # no more than that
+            self._hold(data)
             return
         scans = self._upgraded or is_scan(data)
         cost = cost_of(data, scans=scans)
-        if not data or self._line.admits(cost):
+        now = self._loop.time()
+        if self._line.admits(cost):
+            self.arrived = now
             self._parse(data)
             return
-        self._held, self._came = data, self._loop.time()
-        if len(data) > HELD_BYTES:
-            self._pause_transport_reading()
+        self._came = now
         self._line.wait(cost, self, scans=scans)
+        self._hold(data)
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what came until the turn of this connection: little of each, and not too much of all."""
+        self._held += data
+        self._line.held += len(data)
+        if len(self._held) > HELD_BYTES:
+            self._pause_transport_reading()
+            if self._line.held > LINE_BYTES_MAX:
+                self._let_go()
+                self._cut("LINE_FULL")
 
     def turn_away(self) -> bool:
         """Say that there is no time, without parsing; False where something is being answered.
@@ -81,36 +95,41 @@ class ScanConnection(PatientConnection):
         if told is None:
             self.transport.write(self._lane.refused_for_good())
             self.force_close()
-            return True
-        self._hear()
-        self.transport.write(told)
-        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        self._leave_line()
+        else:
+            self._hear()
+            self.transport.write(told)
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        self._let_go()
         return True
 
-    def _leave_line(self) -> None:
-        self._held, self._came = b"", 0.0
+    def _let_go(self) -> bytes:
+        """Leave the line: what this connection held there."""
+        held, self._held, self._came = self._held, b"", 0.0
+        self._line.held -= len(held)
         if not (self._reading_paused or self._buffer_paused):
             self._resume_transport_reading()
+        return held
 
     def come_up(self) -> None:
         """The end of the line."""
+        self.arrived, held = self._came, self._let_go()
         if self.transport is None:
             return
         try:
-            self._parse(self._held)
+            self._parse(held)
         except Exception:  # as the event loop does with what `data_received` raises; the others go on
             _log.exception("connection_failed")
             self.transport.abort()
-        self._leave_line()
 
     def _parse(self, data: bytes) -> None:
         """Parse, and take what is for the lane; aiohttp's own loop is woken only by what is left to it."""
         waiter, self._waiter = self._waiter, None
+        before = len(self._messages)
         try:
             RequestHandler.data_received(self, data)
         finally:
             self._waiter = waiter
+        self._note_arrivals(before)
         if self._between and data:
             self._between = self._was_one(data)
         self._look_at_head(data)
@@ -172,10 +191,10 @@ class ScanConnection(PatientConnection):
             waiter.set_result(None)
             return
         self._under_way = True
+        if self._idle is not None:
+            self.known(staff=True)
         try:
-            patience_s = scan.patience_s
-            if patience_s is not None and self._came:
-                patience_s += self._came - self._loop.time()
+            patience_s = patience_left_s(scan.patience_s, self._arrivals[0])
             asked = presented(scan.asked, scan.scan_id)
             self._lane.admission.ask(asked, scan.operator, partial(self._told, scan), patience_s)
         except Exception as fault:
@@ -216,6 +235,7 @@ class ScanConnection(PatientConnection):
     def _handled(self) -> None:
         """What aiohttp's loop does after each request."""
         self._messages.popleft()
+        self.handling()
         if self._parser is None or self._close or self.transport is None:
             if self.transport is not None:
                 self.transport.close()

@@ -14,6 +14,7 @@ from server.web import appkeys
 from server.web.auth import Audience, Caller, authorization, staff
 from server.web.body import read_json, read_query
 from server.web.routes import Access, Route
+from server.web.slow_clients import PatientConnection
 
 _encode: Final = msgspec.json.Encoder().encode
 _AUDIENCES: Final = {
@@ -50,6 +51,8 @@ def _caller(request: web.Request, audiences: frozenset[Audience]) -> Caller | Op
     caller = request.app[appkeys.TOKENS].verify(authorization(request.headers))
     if caller.audience not in audiences:
         raise Refusal(ErrorCode.FORBIDDEN)
-    if caller.audience is Audience.BUYER:
-        return caller
-    return staff(caller, request.app[appkeys.DIRECTORY].current)
+    is_buyer = caller.audience is Audience.BUYER
+    asks = caller if is_buyer else staff(caller, request.app[appkeys.DIRECTORY].current)
+    if isinstance(request.protocol, PatientConnection):
+        request.protocol.known(staff=not is_buyer)
+    return asks

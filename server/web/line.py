@@ -66,6 +66,7 @@ class Line:
 
     def __init__(self) -> None:
         self._scans, self._others = _Queue(), _Queue()
+        self.held = 0  # bytes that connections brought while they stand here
         self._taken = 0  # in this turn
         self._pace = _PACE
         self._turned = 0.0  # when the last turn began, if it left a line

@@ -176,7 +176,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         method="POST", path=uploading.PATH, handler=uploading.upload, access=Access.OPERATOR,
         body=uploading.UploadRequest, body_bytes_max=UPLOAD_BYTES_MAX, answer=uploading.UploadAnswer,
-        errors=(E.OVERLOADED,),
+        errors=(E.OVERLOADED, E.DEADLINE_PASSED),
         errors_inside=(E.SCAN_TOO_OLD, E.SCAN_IN_FUTURE, *_SCAN, E.INVALID_JSON, E.VALIDATION_FAILED, E.INTERNAL),
     ),
     Route(

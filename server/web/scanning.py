@@ -21,7 +21,7 @@ from server.limits import (
 )
 from server.web import appkeys
 from server.web.body import Time
-from server.web.deadline import patience_s
+from server.web.deadline import left_s
 from server.web.errors import new_id
 from server.web.tickets import from_unix_ms
 
@@ -125,7 +125,7 @@ async def scan(request: web.Request, caller: Operator, body: ScanRequest) -> Sca
     scan_id = body.scan_id or new_id()
     try:
         decision = await request.app[appkeys.ADMISSION].admit(
-            presented(body, scan_id), caller, patience_s(request.headers)
+            presented(body, scan_id), caller, left_s(request)
         )
     except Refusal as refusal:
         # With what a retry has to carry; a copy, since all scans of a batch that failed share one refusal.

@@ -5,12 +5,18 @@ in `body.py`, idle connections in `service.py`.) What cannot be read as HTTP is 
 
 Like `connection.py` this stands on a few names of aiohttp's connection that are not its public interface: `_messages`
 (what was parsed and not yet handled) and `_waiter` (its loop waits on it for the next).
+
+When places run short, the connection goes that is idle longest among those that never showed a good token; where there
+is none, among those of buyers, whose tokens anybody gets. Staff's are kept: gates above all.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections import deque
+from collections.abc import Callable
+from itertools import chain
 from typing import Any, Final
 
 from aiohttp import web
@@ -19,6 +25,7 @@ from aiohttp.web_protocol import RequestHandler
 from server.domain.errors import ErrorCode, Refusal
 from server.limits import ANSWER_TAKEN_BYTES_MIN, ANSWER_TAKEN_S_MAX, CONNECTIONS_MAX, HEAD_READ_S_MAX
 from server.telemetry import CONNECTIONS_CUT
+from server.web.deadline import ARRIVED
 from server.web.errors import EVERY_ANSWER, error_response, new_id
 
 _SENT_UNTAKEN: Final = getattr(
@@ -29,12 +36,15 @@ _SENT_UNTAKEN: Final = getattr(
 class PatientConnection(RequestHandler):
     """A connection of aiohttp's, with bounds for a client that is slow."""
 
-    __slots__ = ("_deaf_due", "_head_due", "_heard", "_server")
+    __slots__ = ("_arrivals", "_deaf_due", "_head_due", "_heard", "_idle", "_server", "arrived")
 
     def __init__(self, manager: PatientServer, **options: Any) -> None:
         super().__init__(manager, **options)
         self._server = manager
+        self.arrived = 0.0  # when what is being read now came, by the loop's clock
+        self._arrivals: deque[float] = deque()  # the same of each of `_messages`
         self._heard = False  # a whole head has come
+        self._idle: dict[PatientConnection, None] | None = manager.strangers  # among whom it may have to go
         self._head_due: asyncio.TimerHandle | None = None  # while a part of a head is here
         self._deaf_due: asyncio.TimerHandle | None = None  # while more is written than the client takes
 
@@ -51,13 +61,27 @@ class PatientConnection(RequestHandler):
         for due in (self._head_due, self._deaf_due):
             if due is not None:
                 due.cancel()
-        self._server.silent.pop(self, None)
+        self._leave_idle()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse."""
+        if data:
+            self.arrived = self._loop.time()
+        before = len(self._messages)
         super().data_received(data)
+        self._note_arrivals(before)
         self._look_at_head(data)
+
+    def _note_arrivals(self, before: int) -> None:
+        """Of the messages that were parsed since there were so many."""
+        for _ in range(len(self._messages) - before):
+            self._arrivals.append(self.arrived)
+
+    def handling(self) -> float:
+        """When the message arrived that is being taken from `_messages`."""
+        # What comes behind an upgrade that was declined aiohttp parses by itself: it came with the last bytes at most.
+        return self._arrivals.popleft() if self._arrivals else self.arrived
 
     def _look_at_head(self, data: bytes) -> None:
         """Begin or end the time of a head, after `data` was parsed."""
@@ -70,10 +94,24 @@ class PatientConnection(RequestHandler):
             self._head_due = self._loop.call_later(HEAD_READ_S_MAX, self._cut, "HALF_HEAD")
 
     def _hear(self) -> None:
-        """A whole head has come: this is a client who says something."""
-        if not self._heard:
-            self._heard = True
-            self._server.silent.pop(self, None)
+        """A whole head has come: of all that may have to go, this one is now the last."""
+        self._heard = True
+        if self._idle is not None:
+            self._idle[self] = self._idle.pop(self)
+
+    def known(self, *, staff: bool) -> None:
+        """A good token was shown."""
+        if self._idle is None or (self._idle is self._server.buyers and not staff):
+            return
+        self._leave_idle()
+        if not staff:
+            self._idle = self._server.buyers
+            self._idle[self] = None
+
+    def _leave_idle(self) -> None:
+        if self._idle is not None:
+            self._idle.pop(self, None)
+            self._idle = None
 
     def pause_writing(self) -> None:
         """The client does not take what was written."""
@@ -99,6 +137,7 @@ class PatientConnection(RequestHandler):
 
     def no_room(self) -> None:
         """End it: the place is needed."""
+        self._leave_idle()
         self._cut("NO_ROOM")
 
     def _cut(self, reason: str, transport: asyncio.Transport | None = None) -> None:
@@ -127,7 +166,7 @@ class PatientConnection(RequestHandler):
 
 
 class PatientServer(web.Server):
-    """Makes the connections, and keeps a place for those who come: the one that is longest silent goes."""
+    """Makes the connections, and a place for those who come."""
 
     def __init__(self, made: web.Server, *, connections_max: int) -> None:
         """`made`: as aiohttp made it."""
@@ -139,19 +178,20 @@ class PatientServer(web.Server):
             **made._kwargs,
         )
         self._connections_max = connections_max
-        self.silent: dict[
-            PatientConnection, None
-        ] = {}  # those that never sent a whole head, the oldest first
+        # The one that is idle longest comes first: who said nothing yet is idle since it came.
+        self.strangers: dict[PatientConnection, None] = {}
+        self.buyers: dict[PatientConnection, None] = {}
 
     def __call__(self) -> RequestHandler:
         """A connection."""
         return PatientConnection(self, loop=self._loop, **self._kwargs)
 
     def came(self, connection: PatientConnection) -> None:
-        """Make room if there is none: by the place of one that says nothing, else the newcomer's own."""
-        self.silent[connection] = None
+        """Make room if there is none; where all places are staff's, the newcomer goes."""
+        goes = next(chain(self.strangers, self.buyers), connection)
+        self.strangers[connection] = None
         if len(self._connections) > self._connections_max:
-            next(iter(self.silent)).no_room()
+            goes.no_room()
 
 
 class PatientRunner(web.AppRunner):
@@ -164,4 +204,19 @@ class PatientRunner(web.AppRunner):
         self._connections_max = connections_max
 
     async def _make_server(self) -> web.Server:
-        return PatientServer(await super()._make_server(), connections_max=self._connections_max)
+        made = await super()._make_server()
+        made.request_factory = _arriving(made.request_factory)
+        return PatientServer(made, connections_max=self._connections_max)
+
+
+def _arriving(make: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
+    """Makes a request of what aiohttp parsed, with the time when it arrived."""
+
+    def request(
+        message: object, payload: object, connection: PatientConnection, *more: object
+    ) -> web.BaseRequest:
+        made = make(message, payload, connection, *more)
+        made[ARRIVED] = connection.handling()
+        return made
+
+    return request

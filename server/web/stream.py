@@ -30,9 +30,10 @@ from server.telemetry import GATE_SOCKETS
 from server.web import appkeys
 from server.web.auth import authorization, staff
 from server.web.body import decode_by
-from server.web.deadline import patience_s
+from server.web.deadline import patience_left_s, patience_s
 from server.web.errors import error_body, mark, new_id
 from server.web.scanning import ScanId, ScanRequest, presented, read_scan, scan_answer
+from server.web.slow_clients import PatientConnection
 
 PATH: Final = "/venue/stream"
 PROTOCOL: Final = "gateline.v1"
@@ -118,13 +119,15 @@ class GateSocket:
     async def serve(self, request: web.Request) -> None:
         """Until the gate goes, or is sent away."""
         await self.socket.prepare(request)
+        connection = request.protocol
+        assert isinstance(connection, PatientConnection)  # noqa: S101
         writing = asyncio.create_task(self._write(request))
         try:
             async for message in self.socket:
                 if message.type is not WSMsgType.TEXT:
                     self._send_away(NOT_TEXT, "NOT_TEXT")
                 elif self._leaving is None:
-                    self._take(message.data)
+                    self._take(message.data, connection.arrived)
                 while self._under_way >= STREAM_SCANS_MAX and not self._gone:
                     self._room.clear()
                     await self._room.wait()  # TCP holds the gate back meanwhile
@@ -172,7 +175,7 @@ class GateSocket:
 
     # --- one scan ------------------------------------------------------------------------------------------------
 
-    def _take(self, frame: bytes) -> None:
+    def _take(self, frame: bytes, arrived: float) -> None:
         started = time.perf_counter()
         self._under_way += 1
         if self._directory.current is not self._seen:
@@ -184,29 +187,32 @@ class GateSocket:
             asked = decode_by(read_scan, frame)
             if asked.scan_id is None:
                 raise Refusal(ErrorCode.VALIDATION_FAILED, "Object missing required field `scan_id`")
-            told = partial(self._told, started, asked)
-            self._admission.ask(presented(asked, asked.scan_id), self._operator, told, self._patience_s)
+            told = partial(self._told, started, asked, arrived)
+            left_s = patience_left_s(self._patience_s, arrived)
+            self._admission.ask(presented(asked, asked.scan_id), self._operator, told, left_s)
         except Refusal as refusal:
             self._refuse(started, _named(frame), refusal)
 
-    def _told(self, started: float, asked: ScanRequest, answer: str | Undecided | BaseException) -> None:
+    def _told(
+        self, started: float, asked: ScanRequest, arrived: float, answer: str | Undecided | BaseException
+    ) -> None:
         scan_id = asked.scan_id or ""
         if isinstance(answer, str):
             decision = Decision.parse(answer)
             self._tally.verdict(decision.verdict)
             self._answer(started, 200, _encode(scan_answer(decision, scan_id)))
         elif isinstance(answer, Undecided):
-            task = asyncio.create_task(self._admit(started, asked))
+            task = asyncio.create_task(self._admit(started, asked, arrived))
             self._slow.add(task)
             task.add_done_callback(self._slow.discard)
         else:
             self._refuse(started, scan_id, answer)
 
-    async def _admit(self, started: float, asked: ScanRequest) -> None:
+    async def _admit(self, started: float, asked: ScanRequest, arrived: float) -> None:
         """The whole of admission, for what the gate could not decide at once. Nothing was decided: asked again."""
         scan_id = asked.scan_id or ""
         try:
-            left_s = self._patience_s and started + self._patience_s - time.perf_counter()
+            left_s = patience_left_s(self._patience_s, arrived)
             decision = await self._admission.admit(presented(asked, scan_id), self._operator, left_s)
         except Exception as fault:
             self._refuse(started, scan_id, fault)

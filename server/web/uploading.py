@@ -15,7 +15,7 @@ from server.flows.admit import Presented
 from server.limits import UPLOAD_SCANS_MAX
 from server.web import appkeys
 from server.web.body import Time, decode
-from server.web.deadline import patience_s
+from server.web.deadline import left_s
 from server.web.errors import error_body, id_of
 from server.web.scanning import Code, QrToken, ScanId, TerminalId, scan_answer
 from server.web.schemas import either
@@ -101,7 +101,7 @@ async def upload(request: web.Request, caller: Operator, body: UploadRequest) ->
         for place, raw in enumerate(body.scans)
         if (presented := read(place, raw)) is not None
     )
-    await request.app[appkeys.UPLOADS].judge(scans, caller, answers.tell, patience_s(request.headers))
+    await request.app[appkeys.UPLOADS].judge(scans, caller, answers.tell, left_s(request))
     return UploadAnswer([msgspec.Raw(each) for each in answers.encoded])
 
 

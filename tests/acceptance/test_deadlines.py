@@ -19,10 +19,14 @@ import pytest
 from aiohttp import ClientSession, WSServerHandshakeError
 
 from server.flows.lookup import TicketLoader
+from server.flows.shop import Shop
 from server.hot.scripts import ScriptRunner
 from server.limits import ORDER_UNITS_MAX, SCAN_CALLS_IN_FLIGHT_MAX, UPLOADED_SCANS_AT_ONCE_MAX
+from server.web import deadline
+from server.web.line import Comer, Line
 from tests.conftest import Audit, eventually
 from tests.road import Answer, Road
+from tests.web.wire import posted, wire
 
 PATIENCE_MS = 250
 SOON_S = 1.9  # a busy machine; the bound of the server itself is 2 s
@@ -155,6 +159,84 @@ async def test_what_redis_was_asked_is_refused_in_time_too_and_its_retry_is_told
     assert (again.json["result"], again.json["remaining_uses"]) == ("success", 0)
     assert await passes(pg) == 1
     await audit(road)
+
+
+@LANES
+async def test_the_time_that_a_request_or_a_frame_stands_in_line_is_counted(
+    road: Road, pg: asyncpg.Connection[Any], monkeypatch: pytest.MonkeyPatch, ask: Ask
+) -> None:
+    (token,) = await tokens(road, 1)
+    await road.gate()
+    scan = scan_of(token)
+
+    def wait(self: Line, cost: int, comer: Comer, *, scans: bool) -> None:
+        asyncio.get_running_loop().call_later(PATIENCE_MS / 1000 * 1.2, comer.come_up)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Line, "admits", lambda self, cost: False)
+        patch.setattr(Line, "wait", wait)
+        refusal = await asyncio.wait_for(ask(road, scan), SOON_S)
+    assert (refusal["code"], refusal["scan_id"]) == ("DEADLINE_PASSED", scan["scan_id"])
+    await road.flushed()
+    assert await passes(pg) == 0
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8"])
+async def test_the_time_in_which_a_body_comes_is_counted(
+    road: Road, pg: asyncpg.Connection[Any], kind: str
+) -> None:
+    (token,) = await tokens(road, 1)
+    product = await road.product(sellable=3)
+    gate, now = await road.gate() | HURRIED, datetime.now(UTC).isoformat()
+    order = {"items": [{"product_id": product, "qty": 1}], "gateway": "hosted"}
+    buyer = road.buyer() | HURRIED | {"Idempotency-Key": "k"}
+
+    async def refused(path: str, headers: dict[str, str], body: dict[str, Any]) -> None:
+        raw = posted(body, headers, first=f"POST {path} HTTP/1.1", kind=kind)
+        async with wire(road.url) as line:
+            await line.send(raw[:-9], raw[-9:], pause_s=PATIENCE_MS / 1000 * 1.2)
+            answer = await line.answer()
+        assert (answer.status, answer.json["code"]) == (503, "DEADLINE_PASSED"), path
+
+    await asyncio.gather(
+        refused("/venue/scan", gate, scan_of(token)),
+        refused("/venue/scans", gate, {"scans": [scan_of(token) | {"scanned_at": now}]}),
+        refused("/orders", buyer, order),
+    )
+    await road.flushed()
+    assert await passes(pg) == 0
+    assert (await road.parts.stock.levels([product]))[product].reserved == 0
+
+
+async def test_what_is_sent_behind_another_request_counts_from_when_it_came_itself(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = Shop.window
+
+    async def slow(self: Shop) -> Any:
+        await asyncio.sleep(PATIENCE_MS / 1000 * 1.2)
+        return await window(self)
+
+    arrivals, left = [], deadline.patience_left_s
+
+    def look(patience_s: float | None, arrived: float) -> float | None:
+        arrivals.append(arrived)
+        return left(patience_s, arrived)
+
+    monkeypatch.setattr(deadline, "patience_left_s", look)
+    monkeypatch.setattr(Shop, "window", slow)
+    (token,) = await tokens(road, 1)
+    scan, gate = scan_of(token), await road.gate()
+    catalog = posted(b"", {}, first="GET /catalog HTTP/1.1", kind=None, length=-1)
+    async with wire(road.url) as line:
+        await line.send(catalog + posted(scan, gate | HURRIED))
+        await asyncio.sleep(PATIENCE_MS / 1000 / 2)
+        await line.send(catalog + posted(scan, gate | {"X-Deadline-Ms": "60000"}))
+        answers = await line.answers(4)
+    assert [answer.status for answer in answers] == [200, 503, 200, 200]
+    assert answers[1].json["code"] == "DEADLINE_PASSED"
+    assert answers[3].json["result"] == "success"
+    assert arrivals[-1] > arrivals[-2]
 
 
 @LANES

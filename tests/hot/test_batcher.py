@@ -136,6 +136,21 @@ async def test_whoever_gives_up_in_line_is_told_so_and_not_sent() -> None:
     assert judge.batches == [[1], [3]]
 
 
+async def test_whoever_gave_up_takes_no_place_of_the_living_while_redis_hangs() -> None:
+    judge = Judge(open_at_once=False)
+    batcher: Batcher[int, int] = Batcher(judge, queue_max=3, in_flight_max=1)
+    first = batcher.submit(0)
+    await until_called(judge, 1)
+    late = await asyncio.gather(*(batcher.submit(item, 0.02) for item in (1, 2, 3)), return_exceptions=True)
+    assert [each.code for each in late if isinstance(each, Refusal)] == [ErrorCode.DEADLINE_PASSED] * 3
+
+    living = [batcher.submit(item) for item in (4, 5, 6)]
+    assert batcher.full
+    judge.gate.set()
+    assert await asyncio.gather(first, *living) == [0, 8, 10, 12]
+    assert judge.batches == [[0], [4, 5, 6]]
+
+
 async def test_whoever_gives_up_on_what_was_sent_is_told_once() -> None:
     judge = Judge(open_at_once=False)
     batcher: Batcher[int, int] = Batcher(judge)

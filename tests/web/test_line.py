@@ -11,7 +11,9 @@ import msgspec
 import pytest
 
 from server.flows.shop import Shop
-from server.limits import REQUEST_COST, TURN_COST, TURNED_AWAY_MAX
+from server.limits import HELD_BYTES, REQUEST_COST, TURN_COST, TURNED_AWAY_MAX
+from server.telemetry import CONNECTIONS_CUT
+from server.web import connection as connection_module
 from server.web import line as line_module
 from server.web.connection import ScanConnection
 from server.web.line import Line, cost_of, is_scan, refused_unread
@@ -385,3 +387,37 @@ async def test_a_gate_that_leaves_the_line_keeps_no_one_else(
         answer = await stays.answer()
         assert (answer.status, answer.json["scan_id"]) == (200, "first")
         assert await stays.alive()
+
+
+async def test_the_line_holds_no_more_than_its_bound_and_whoever_brings_little_is_served(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    piece = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Much: " + b"a" * HELD_BYTES
+    bound = 9 * len(piece) + 1_000  # room for nine of them, and then not for all the gates
+    turn, lines, cut = Line._turn, set[Line](), CONNECTIONS_CUT.labels("LINE_FULL")._value
+    before = cut.get()
+
+    def stand_still(self: Line) -> None:
+        lines.add(self)
+
+    async with AsyncExitStack() as stack:
+        large = [await stack.enter_async_context(wire(stage.road.url)) for _ in range(20)]
+        gates = [await stack.enter_async_context(wire(stage.road.url)) for _ in range(20)]
+        monkeypatch.setattr(Line, "_turn", stand_still)
+        monkeypatch.setattr(line_module, "TURN_COST", 1)
+        monkeypatch.setattr(connection_module, "LINE_BYTES_MAX", bound)
+        for _ in range(2):
+            await asyncio.gather(*(each.send(piece) for each in large))
+            await asyncio.sleep(0.05)
+        await asyncio.gather(*(gate.send(scan(stage, f"a-{at}")) for at, gate in enumerate(gates)))
+        await asyncio.sleep(0.05)
+
+        (line,) = lines
+        assert len(piece) * 5 < line.held <= bound + 20 * HELD_BYTES
+        assert cut.get() - before >= 10
+        monkeypatch.setattr(Line, "_turn", turn)
+        line._turn()
+        for at, gate in enumerate(gates):
+            assert (await gate.answer()).json["scan_id"] == f"a-{at}"
+            assert await gate.alive()
+        assert line.held == 0

@@ -219,19 +219,74 @@ async def test_silent_connections_give_way_to_those_who_come_to_speak(road: Road
         assert cut("NO_ROOM") - before == 5
 
 
-async def test_when_all_places_are_taken_by_those_who_spoke_the_next_is_closed_and_later_let_in(
-    road: Road,
-) -> None:
+async def test_of_those_who_asked_and_showed_no_token_the_one_idle_longest_gives_way(road: Road) -> None:
+    raw = posted({"qr_token": "x", "function_code": "bus"}, await road.gate())
     async with opened(road, connections_max=4) as door, AsyncExitStack() as lines:
-        for _ in range(3):
-            await lines.enter_async_context(wire(door.url))
-        async with wire(door.url):
-            for _ in range(3):
-                async with wire(door.url, settled=False) as refused_one:
-                    assert await closed_after_s(refused_one) < 1
-        await eventually(lambda: asyncio.sleep(0, door.connected() == 3))
+        asked = [await lines.enter_async_context(wire(door.url)) for _ in range(4)]
+        assert await asked[0].alive()
+        gates = [await lines.enter_async_context(wire(door.url, settled=False)) for _ in range(3)]
+        for gate in gates:
+            await gate.send(raw)
+            assert (await gate.answer()).status == 200
+        for line in asked[1:]:
+            assert await closed_after_s(line) < 1
+        assert all([await line.alive() for line in (asked[0], *gates)])
+
+
+async def test_a_gate_is_never_sent_away_for_a_newcomer_however_it_came(road: Road) -> None:
+    token = await road.gate()
+    scan = {"qr_token": "x", "function_code": "bus", "scan_id": "1"}
+    raws = (
+        posted(scan, token),
+        posted(scan, token, kind="application/json; charset=utf-8"),
+        posted(b"", token, first="GET /venue HTTP/1.1", kind=None, length=-1),
+    )
+    async with opened(road, connections_max=5) as door, AsyncExitStack() as lines:
+        session = await lines.enter_async_context(ClientSession(door.url))
+        gate_socket = await session.ws_connect("/venue/stream", headers=token, protocols=("gateline.v1",))
+        gates = [await lines.enter_async_context(wire(door.url, settled=False)) for _ in raws]
+        for gate, raw in zip(gates, raws, strict=True):
+            await gate.send(raw)
+            assert (await gate.answer()).status == 200
+        for _ in range(7):  # one place is left, and each of them takes it from the one before
+            last = await lines.enter_async_context(wire(door.url))
+        await last.send(raws[0])
+        assert (await last.answer()).status == 200
+        for _ in range(3):  # all places are gates'
+            async with wire(door.url, settled=False) as refused_one:
+                assert await closed_after_s(refused_one) < 1
+        assert all([await gate.alive() for gate in (*gates, last)])
+        await gate_socket.send_json(scan)
+        assert (await gate_socket.receive_json(timeout=3))["reason"] == "QR_MALFORMED"
+        await last.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        await eventually(lambda: asyncio.sleep(0, door.connected() == 4))
         async with wire(door.url) as line:
-            assert await line.alive()
+            assert await line.alive(), "a place that is left is taken"
+
+
+async def test_buyers_give_way_after_strangers_and_before_gates(road: Road) -> None:
+    mine = posted(b"", road.buyer(), first="GET /my/tickets HTTP/1.1", kind=None, length=-1)
+    scan = posted({"qr_token": "x", "function_code": "bus"}, await road.gate())
+    async with opened(road, connections_max=3) as door, AsyncExitStack() as lines:
+        first, second, stranger = [await lines.enter_async_context(wire(door.url)) for _ in range(3)]
+        for buyer in (first, second, first):
+            await buyer.send(mine)
+            assert (await buyer.answer()).status == 200
+        for goes in (stranger, second, first):
+            gate = await lines.enter_async_context(wire(door.url, settled=False))
+            await gate.send(scan)
+            assert await closed_after_s(goes) < 1
+            assert (await gate.answer()).status == 200
+
+
+async def test_many_newcomers_at_once_find_no_more_places_than_there_are(road: Road) -> None:
+    async with opened(road, connections_max=4) as door, AsyncExitStack() as lines:
+        for _ in range(4):
+            await lines.enter_async_context(wire(door.url))
+        came = [lines.enter_async_context(wire(door.url, settled=False)) for _ in range(30)]
+        last = (await asyncio.gather(*came))[-1]
+        await eventually(lambda: asyncio.sleep(0, door.connected() == 4))
+        assert await last.alive()
 
 
 # --- What is no HTTP ----------------------------------------------------------------------------------------

@@ -157,7 +157,9 @@ async def test_what_the_shell_said_is_known_after_a_reload(
     await road.product()
     buyer = await in_miniprogram(open_window, dialog)
     await expect(buyer.page.locator(".product")).to_be_visible()
-    await buyer.page.wait_for_function("localStorage.getItem('gateline.buyer.token') !== null")  # the code is spent
+    await buyer.page.wait_for_function(
+        "localStorage.getItem('gateline.buyer.token') !== null"
+    )  # the code is spent
     await buyer.window.go("/")
     await buyer.order()
     await buyer.page.get_by_role("button", name="Pay ¥10.00").click()

@@ -68,12 +68,10 @@ async def ask(call: Awaitable[T], *, seconds: float = REDIS_CALL_S_MAX) -> T:
     except ResponseError as fault:
         _log.warning("redis_refused", error=str(fault))
         raise Refusal(ErrorCode.REDIS_UNAVAILABLE) from fault
-    except (
-        RedisError,
-        OSError,
-    ) as fault:  # a pool without a free connection says so by a timeout's consequence
-        slow = any(isinstance(each, TimeoutError | RedisTimeoutError) for each in (fault, fault.__cause__))
-        raise (Slow if slow else Refusal)(ErrorCode.REDIS_UNAVAILABLE) from fault
+    except (TimeoutError, RedisTimeoutError) as fault:
+        raise Slow(ErrorCode.REDIS_UNAVAILABLE) from fault
+    except (RedisError, OSError) as fault:
+        raise Refusal(ErrorCode.REDIS_UNAVAILABLE) from fault
     if task is not None and task.cancelling() > cancelling:
         raise asyncio.CancelledError
     return answer

@@ -19,9 +19,8 @@ from server.limits import DEVICE_ACCOUNTS_MAX, DEVICE_ID_BYTES, DEVICE_S
 from server.web import appkeys
 
 COOKIE: Final = "gateline_device"
-_AUDIENCE: Final = (
-    "gateline:device"  # none of `auth.Audience`: it is no bearer token, and none of those is one
-)
+# None of `auth.Audience`: it is no bearer token, and none of those is one.
+_AUDIENCE: Final = "gateline:device"
 
 
 class Device(msgspec.Struct, frozen=True):

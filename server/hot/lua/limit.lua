@@ -20,9 +20,10 @@ local call, ceil, floor, max, min = redis.call, math.ceil, math.floor, math.max,
 local time = call('TIME')
 local now = time[1] * 1000 + floor(time[2] / 1000)
 
+-- 0 < x < 2^26: two of them multiplied are still an integer to PEXPIRE
 local function positive(text)
     local x = tonumber(text or '')
-    assert(x and x > 0 and x < 2 ^ 53, 'a pace is of positive numbers')
+    assert(x and x > 0 and x < 2 ^ 26, 'a pace is of positive numbers')
     return x
 end
 
@@ -42,7 +43,7 @@ local function look(key, arg)
         name = KEYS[key],
         n = n,
         one_more = one_more,
-        kept_ms = positive(ceil(one_more * forget_ms + pause_ms_max)),
+        kept_ms = ceil(one_more * forget_ms + pause_ms_max),
         pause = pause,
         left = max(0, at + pause - now),
         shared = ARGV[arg + 4] == '1',

@@ -166,7 +166,9 @@ def _operator_parser(commands: Any) -> None:
     disable.add_argument("username")
     password = verbs.add_parser("password", help="a new password; ends all tokens, and enables the account")
     password.add_argument("username")
-    for verb in (add, disable, password):
+    unblock = verbs.add_parser("unblock", help="forget its failed logins: who waits may log in now")
+    unblock.add_argument("username")
+    for verb in (add, disable, password, unblock):
         verb.set_defaults(command="operator", verb=verb.prog.rpartition(" ")[2])
 
 

@@ -266,6 +266,8 @@ def _operator(arguments: argparse.Namespace, config: Config) -> int:
             await operators.disable(db, username)
         elif arguments.verb == "password":
             await operators.set_password(db, username, _ask_password())
+        elif arguments.verb == "unblock":
+            await operators.unblock(db, parts.throttle, username)
         else:
             await operators.add(db, username, Role(arguments.role), arguments.venue, _ask_password())
         print(f"{username}: done")

@@ -157,6 +157,19 @@ LOGIN_ACCOUNT_TRIES_FREE = (
 LOGIN_ADDRESS_TRIES_FREE = (
     100  # of all accounts from one address: a shift of 50 behind it, each of them wrong twice
 )
+LOGIN_DEVICE_TRIES_FREE = (
+    10  # on a device where the account logged in before, beside all others; beyond them it is a stranger's
+)
+DEVICE_ID_BYTES = 16  # 128 random bits: nobody can fill the bucket of a device whose cookie they do not have
+DEVICE_S = (
+    30 * 24 * 3600
+)  # such a device is known for so long behind the latest login on it: longer than a leave
+DEVICE_ACCOUNTS_MAX = 8  # that one device remembers: who shares it in shifts; its cookie stays under 1 KiB
+LOGIN_HELD_REMEMBERED_S = (
+    1.0  # who was told to wait is refused without Redis: briefly, so that `operator unblock` is felt
+)
+LOGINS_HELD_MAX = 4_096  # of them remembered: a few hundred KiB; past it all are asked about again
+LOCAL_BUCKETS_MAX = 10_000  # counted in the process while Redis is away: 2 MiB; past it the oldest half goes
 LOGIN_PAUSE_S_MIN = 1.0  # after the first too many; it doubles with each
 LOGIN_PAUSE_S_MAX = (
     60.0  # longer would lock staff out at whoever's will; 1,440 guesses a day find no password of 10
@@ -201,11 +214,14 @@ PASSWORD_HASHES_AT_ONCE_MAX = 2  # Argon2id takes 19 MiB and 50 ms each
 PASSWORD_QUEUE_MAX = (
     64  # logins that wait for a place: 2 s of hashing; a flood of wrong ones is told 503 at once
 )
+PASSWORD_QUEUE_STRANGERS_MAX = 32  # of them, where the account never logged in: the rest is kept for staff
 CONNECTIONS_MAX = 8_192  # of clients to one process: the gates and buyers of a large venue; some KiB each
 FILES_KEPT = 512  # open files that are not clients': connections to databases and gateways, logs, metrics
 LOGINS_AT_ONCE_MAX = (
     128  # being counted or hashed; more at once would only keep Redis from counting them in time
 )
+LOGINS_STRANGERS_MAX = 64  # of them, on devices where the account never logged in
+LOGINS_FROM_MAX = 16  # of them, from one address or on one known device: 0.4 s of hashing
 FLUSH_BATCH_MAX = 5_000  # stream entries of one transaction: ~100 ms and a few MiB, so a crash repeats little
 FLUSH_ORDERS_MAX = 500  # orders of one transaction: free ones are issued there, up to 25,000 tickets
 FLUSH_S_MAX = (

@@ -48,7 +48,7 @@ SCAN_BATCH: Final = Histogram(
 ORDERS: Final = Counter("gateline_orders", "Requests for an order by outcome.", ["outcome"])
 LIMITED: Final = Counter(
     "gateline_limited",
-    "What came too often (held), or was let through uncounted since Redis was away (uncounted).",
+    "What came too often (held), or was counted by this process alone since Redis was away (local).",
     ["limit", "outcome"],
 )
 SETTLEMENTS: Final = Counter(

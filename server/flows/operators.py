@@ -1,8 +1,8 @@
-"""The accounts of gate staff and analysts: to add one, to disable one, to set a password.
+"""The accounts of gate staff and analysts: to add one, to disable one, to set a password, to end a wait.
 
 Servers follow within a second: whoever is disabled, or has a new password, is out with every token issued before. Each
-change takes the catalog's lock, so that it and a catalog file that is being applied wait for one another, and is
-written into the audit trail with who runs the command.
+change of an account takes the catalog's lock, so that it and a catalog file that is being applied wait for one another,
+and is written into the audit trail with who runs the command.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from server.domain.audit import Act, Action
 from server.domain.catalog import Role
 from server.domain.passwords import acceptable, hash_password
 from server.domain.toml_table import USERNAME
+from server.hot.throttle import Throttle
 from server.limits import LOGIN_NAME_CHARS_MAX, PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN
 from server.store import audit, catalog
 from server.store.pool import Database
@@ -79,6 +80,17 @@ async def set_password(db: Database, username: str, password: str) -> None:
         if not await catalog.set_password(connection, username, password_hash):
             raise OperatorError(OperatorFault.UNKNOWN_OPERATOR)
         await audit.record(connection, [Act(Action.PASSWORD_CHANGED, username)])
+
+
+async def unblock(db: Database, throttle: Throttle, username: str) -> None:
+    """Forget the failed logins of the operator, wherever they were made: who waits may try again within a second.
+
+    Raises OperatorError: UNKNOWN_OPERATOR; Refusal(REDIS_UNAVAILABLE).
+    """
+    async with db.connection() as connection:
+        if await catalog.password_of(connection, username) is None:
+            raise OperatorError(OperatorFault.UNKNOWN_OPERATOR)
+    await throttle.forgive(username)
 
 
 async def _hash(password: str) -> str:

@@ -12,6 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from server.config import Ack
 from server.domain.errors import ErrorCode, Refusal
@@ -21,6 +22,10 @@ T = TypeVar("T")
 # Enough for every loop of a process and the calls of one turn; a pool that is empty waits, bounded, then refuses.
 CONNECTIONS_MAX: Final = 32
 _log: Final = structlog.get_logger(__name__)
+
+
+class Slow(Refusal):
+    """Redis was not heard within the bound: it, the way to it, or this very process is slow; or it is away."""
 
 
 class AckError(Exception):
@@ -49,8 +54,8 @@ def connect(url: str) -> Redis:
 async def ask(call: Awaitable[T], *, seconds: float = REDIS_CALL_S_MAX) -> T:
     """Await a Redis call within its bound.
 
-    Raises Refusal(REDIS_UNAVAILABLE) when Redis is away, too slow, loading, full or read-only. What was sent may or may
-    not have been done: the caller's ids make a retry safe.
+    Raises Refusal(REDIS_UNAVAILABLE) when Redis is away, loading, full or read-only; Slow when it is too slow. What was
+    sent may or may not have been done: the caller's ids make a retry safe.
 
     A cancellation is never lost: before Python 3.12 `asyncio.wait_for`, by which the client sends, swallows one that
     comes as the bytes go out, and a loop that was told to end would go on for ever.
@@ -63,7 +68,9 @@ async def ask(call: Awaitable[T], *, seconds: float = REDIS_CALL_S_MAX) -> T:
     except ResponseError as fault:
         _log.warning("redis_refused", error=str(fault))
         raise Refusal(ErrorCode.REDIS_UNAVAILABLE) from fault
-    except (RedisError, OSError, TimeoutError) as fault:
+    except (TimeoutError, RedisTimeoutError) as fault:
+        raise Slow(ErrorCode.REDIS_UNAVAILABLE) from fault
+    except (RedisError, OSError) as fault:
         raise Refusal(ErrorCode.REDIS_UNAVAILABLE) from fault
     if task is not None and task.cancelling() > cancelling:
         raise asyncio.CancelledError

@@ -84,9 +84,14 @@ def recent_orders(buyer_id: str) -> str:
     return f"{{stock}}:b:{buyer_id}"
 
 
-def tries(account: str, address: str) -> str:
-    """Hash, as all buckets (`limit.lua`): logins that failed, of one account from one address."""
-    return f"{_LIMITS}:try:{account}/{address}"  # no user name has a slash
+def tries(account: str, place: str) -> str:
+    """Hash, as all buckets (`limit.lua`): logins that failed, of one account from one address or on one device."""
+    return f"{_LIMITS}:try:{account}/{place}"  # no user name has a slash
+
+
+def any_tries(account: str) -> str:
+    """Pattern, for SCAN: the buckets of one account at every address and device."""
+    return tries(account, "*")  # no user name has a character that a pattern gives a meaning
 
 
 def tries_of_account(account: str) -> str:

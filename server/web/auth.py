@@ -33,6 +33,9 @@ class Audience(enum.Enum):
     ANALYST = "gateline:analyst"
 
 
+_AUDIENCES: Final = tuple(audience.value for audience in Audience)
+
+
 class Caller(msgspec.Struct, frozen=True, gc=False):
     """Whom a verified token names; `generation` is 0 for buyers."""
 
@@ -64,16 +67,39 @@ class Tokens:
 
     def issue(self, audience: Audience, subject: str, *, seconds: int, generation: int = 0) -> str:
         """A token of this kind for so many seconds."""
+        return self.sign(audience.value, subject, seconds=seconds, gen=generation)
+
+    def sign(self, audience: str, subject: str, *, seconds: int, **more: Any) -> str:
+        """A token for this audience, good for so many seconds, with these claims."""
         now = int(self._now())
-        claims: dict[str, Any] = {
-            "aud": audience.value,
-            "sub": subject,
-            "gen": generation,
-            "iat": now,
-            "exp": now + seconds,
-        }
+        claims = {"aud": audience, "sub": subject, **more, "iat": now, "exp": now + seconds}
         kid = self._signing_kid
         return jwt.encode(claims, self.keys[kid], algorithm=_ALGORITHM, headers={"kid": kid})
+
+    def read(self, token: str, *audiences: str) -> dict[str, Any]:
+        """The claims of a token that we signed for one of these. Raises Refusal: TOKEN_INVALID, TOKEN_EXPIRED."""
+        try:
+            if len(token) > _TOKEN_CHARS_MAX:
+                raise Refusal(ErrorCode.TOKEN_INVALID)
+            key = self.keys.get(jwt.get_unverified_header(token).get("kid", ""))
+            if key is None:
+                raise Refusal(ErrorCode.TOKEN_INVALID)
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                key,
+                algorithms=[_ALGORITHM],
+                audience=audiences,
+                # `exp` is held against our own clock. `iat` is not held against any: a login answered
+                # by another host, whose clock is a second ahead, must be good here at once.
+                options={"require": ["exp", "iat", "sub", "aud"], "verify_exp": False, "verify_iat": False},
+            )
+        except (jwt.InvalidTokenError, ValueError, TypeError, RecursionError) as fault:
+            raise Refusal(ErrorCode.TOKEN_INVALID) from fault
+        if not isinstance(claims["exp"], int):
+            raise Refusal(ErrorCode.TOKEN_INVALID)  # NaN would never be over
+        if self._now() >= claims["exp"]:
+            raise Refusal(ErrorCode.TOKEN_EXPIRED)
+        return claims
 
     def verify(self, authorization: str | None) -> Caller:
         """Whom the Authorization header names. Raises Refusal: TOKEN_REQUIRED, TOKEN_INVALID, TOKEN_EXPIRED."""
@@ -97,31 +123,14 @@ class Tokens:
         return len(self._verified)
 
     def _check(self, token: str) -> Caller:
+        claims = self.read(token, *_AUDIENCES)
         try:
-            if len(token) > _TOKEN_CHARS_MAX:
-                raise Refusal(ErrorCode.TOKEN_INVALID)
-            key = self.keys.get(jwt.get_unverified_header(token).get("kid", ""))
-            if key is None:
-                raise Refusal(ErrorCode.TOKEN_INVALID)
-            claims = jwt.decode(
-                token,
-                key,
-                algorithms=[_ALGORITHM],
-                audience=[audience.value for audience in Audience],
-                # `exp` is held against our own clock, at every use. `iat` is not held against any: a login answered
-                # by another host, whose clock is a second ahead, must be good here at once.
-                options={
-                    "require": ["exp", "iat", "sub", "aud", "gen"],
-                    "verify_exp": False,
-                    "verify_iat": False,
-                },
-            )
-            generation, expires_at_s = claims["gen"], claims["exp"]
-            if not (isinstance(generation, int) and isinstance(expires_at_s, int)):
-                raise Refusal(ErrorCode.TOKEN_INVALID)  # NaN would never be over
-            return Caller(Audience(claims["aud"]), claims["sub"], generation, expires_at_s)
-        except (jwt.InvalidTokenError, ValueError, TypeError, RecursionError) as fault:
+            audience, generation = Audience(claims["aud"]), claims.get("gen")
+        except (ValueError, TypeError) as fault:  # several
             raise Refusal(ErrorCode.TOKEN_INVALID) from fault
+        if not isinstance(generation, int):
+            raise Refusal(ErrorCode.TOKEN_INVALID)
+        return Caller(audience, claims["sub"], generation, claims["exp"])
 
 
 def authorization(headers: Mapping[str, str]) -> str | None:

@@ -13,6 +13,7 @@ from server.web import appkeys
 from server.web.address import client_network
 from server.web.auth import Audience, Caller
 from server.web.body import Time, ticket_code
+from server.web.device import device_of, remember
 from server.web.scanning import QrToken
 from server.web.tickets import TicketAnswer, from_unix_ms, ticket_answer
 
@@ -66,14 +67,24 @@ class DecryptAnswer(msgspec.Struct, frozen=True):
     expires_at: Time
 
 
-async def login(request: web.Request, caller: None, body: Login) -> OperatorToken:
-    """A token for gate staff or analysts, by their role, and nothing else."""
+async def login(request: web.Request, caller: None, body: Login) -> web.Response:
+    """A token for gate staff or analysts, by their role, and nothing else.
+
+    The cookie is optional. Whoever keeps it, and sends it with the next login, is known as a device of this account,
+    which no wrong passwords but its own can keep waiting. It opens nothing, and ends with a new password.
+    """
+    device = device_of(request)
+    known = device.knows(body.username, request.app[appkeys.DIRECTORY].current)
     door = request.app[appkeys.STAFF_DOOR]
-    role, generation = await door.enter(body.username, body.password, client_network(request))
+    role, generation = await door.enter(
+        body.username, body.password, client_network(request), device.id if known else None
+    )
     audience = Audience.GATE if role is Role.GATE else Audience.ANALYST
     seconds = request.app[appkeys.CONFIG].operator_token_s
-    tokens = request.app[appkeys.TOKENS]
-    return OperatorToken(tokens.issue(audience, body.username, seconds=seconds, generation=generation))
+    token = request.app[appkeys.TOKENS].issue(audience, body.username, seconds=seconds, generation=generation)
+    answer = web.Response(body=msgspec.json.encode(OperatorToken(token)), content_type="application/json")
+    remember(request, answer, device, body.username, generation)
+    return answer
 
 
 async def venues(request: web.Request, caller: Operator, body: None) -> VenuesAnswer:

@@ -81,6 +81,7 @@ WORDS: Final[dict[str, Word]] = {
     "WeChatLogin.environment": Word("Where the code was made: it decides which app it belongs to.", "miniprogram"),
     "username": Word("Of the account.", "gina"),
     "password": Word("Of the account."),
+    "gateline_device": Word("From an earlier login on this device; see the answer's `Set-Cookie`."),
     "operator_token": Word("To be sent as `Authorization: Bearer <token>`; its kind follows from the account's role."),
     # --- orders and payments
     "OrderRequest.items": Word("Lines of the same product count as one; all together at most 50 units."),

@@ -13,7 +13,7 @@ from aiohttp_apispec import AiohttpApiSpec
 
 from server.domain.errors import ErrorCode
 from server.domain.ids import CROCKFORD, ORDER_ID_CHARS, TICKET_CODE_CHARS
-from server.web import deadline, ops, uploading
+from server.web import deadline, device, ops, uploading
 from server.web.errors import RETRY_AFTER_S, ErrorBody, example, expect
 from server.web.glossary import WORDS, word
 from server.web.links import links_from
@@ -168,6 +168,8 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     parameters += [
         _parameter("header", name, {"type": "string", "pattern": _HEADERS[name]}) for name in headers
     ]
+    if route.device_cookie:
+        parameters.append(_parameter("cookie", device.COOKIE, {"type": "string"}) | {"required": False})
     if ErrorCode.DEADLINE_PASSED in (*route.errors, *route.errors_inside):
         parameters.append(_parameter("header", deadline.HEADER, deadline.SCHEMA) | {"required": False})
     return parameters
@@ -197,6 +199,10 @@ _ANSWER_HEADERS: Final[dict[str, dict[str, Any]]] = {
     "WWW-Authenticate": {
         "description": "Which kind of token is wanted.",
         "schema": {"type": "string", "example": "Bearer"},
+    },
+    "Set-Cookie": {
+        "description": "The device, as a login on it may bring it along: `HttpOnly`, `SameSite=Strict`, for 30 days.",
+        "schema": {"type": "string", "example": f"{device.COOKIE}=eyJ…; HttpOnly; SameSite=Strict"},
     },
     "Upgrade": {
         "description": "What this address speaks.",
@@ -234,7 +240,10 @@ def _successes(route: Route) -> dict[str, Any]:
     described = inspect.cleandoc(route.answer.__doc__ or "")
     if route.errors_inside:
         described += f" Errors of one element: {', '.join(code.name for code in route.errors_inside)}."
-    return {str(route.status): _response(described, content)}
+    response = _response(described, content)
+    if route.device_cookie:
+        response["headers"]["Set-Cookie"] = {"$ref": "#/components/headers/Set-Cookie"}
+    return {str(route.status): response}
 
 
 def _refusal(status: int, codes: list[ErrorCode]) -> dict[str, Any]:

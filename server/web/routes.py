@@ -61,6 +61,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     answer: type[Any] | None = None  # None: not JSON, or (readyz) with a status of its own
     status: int = 200
     errors: tuple[E, ...] = ()
+    device_cookie: bool = False  # read, and set
     errors_inside: tuple[E, ...] = ()  # of one element of the answer
     demo_only: bool = False
     guest_only: bool = False  # exists only where guests may buy
@@ -91,14 +92,14 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="POST", path="/auth/guest/login", handler=buyer.guest_login, answer=buyer.BuyerToken,
-        errors=(E.TOO_MANY_GUESTS,), guest_only=True,
+        errors=(E.TOO_MANY_GUESTS, E.REDIS_UNAVAILABLE), guest_only=True,
     ),
     Route(
         method="POST", path="/auth/wechat/login", handler=wechat.wechat_login, body=wechat.WeChatLogin,
         answer=buyer.BuyerToken,
         errors=(
             E.WECHAT_CODE_INVALID, E.WECHAT_LOGIN_REFUSED, E.WECHAT_UNAVAILABLE, E.CHANNEL_NOT_OFFERED, E.OVERLOADED,
-            E.TOO_MANY_ATTEMPTS, *_RECORD,
+            E.TOO_MANY_ATTEMPTS, E.REDIS_UNAVAILABLE, *_RECORD,
         ),
         wechat_only=True,
     ),
@@ -155,7 +156,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="POST", path="/qr/{code}", handler=tickets.show_qr, access=Access.BUYER, query=tickets.QrQuery,
-        answer=tickets.QrAnswer, errors=(E.TICKET_NOT_FOUND, E.TICKET_NOT_USABLE, E.TOO_MANY_REQUESTS, *_RECORD),
+        answer=tickets.QrAnswer,
+        errors=(E.TICKET_NOT_FOUND, E.TICKET_NOT_USABLE, E.TOO_MANY_REQUESTS, E.REDIS_UNAVAILABLE, *_RECORD),
     ),
     Route(
         method="GET", path="/qr/{code}/info", handler=gate.ticket_info, access=Access.OWNER_OR_OPERATOR,
@@ -163,7 +165,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="POST", path="/operators/login", handler=gate.login, body=gate.Login, answer=gate.OperatorToken,
-        errors=(E.LOGIN_FAILED, E.TOO_MANY_ATTEMPTS, E.OVERLOADED, *_RECORD),
+        device_cookie=True,
+        errors=(E.LOGIN_FAILED, E.TOO_MANY_ATTEMPTS, E.OVERLOADED, E.REDIS_UNAVAILABLE, *_RECORD),
     ),
     Route(
         method="GET", path="/venue", handler=gate.venues, access=Access.OPERATOR, answer=gate.VenuesAnswer,

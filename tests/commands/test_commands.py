@@ -148,12 +148,14 @@ def test_a_catalog_file_changes_a_running_server_which_shares_its_embedded_datab
     applied = gateline("catalog", "apply", str(file), env=serving)
     again = gateline("catalog", "apply", str(file), env=serving)
     password = gateline("operator", "password", "gina", env=serving, stdin="a long enough password\n")
+    unblocked = gateline("operator", "unblock", "gina", env=serving)
     checked = gateline("check", env=serving)
 
     assert "4 of 4 entries would change" in tried.stdout, tried
     assert "4 of 4 entries changed" in applied.stdout, applied
     assert "0 of 4 entries changed" in again.stdout
     assert password.returncode == 0, password
+    assert unblocked.stdout == "gina: done\n", unblocked
     assert checked.returncode == 0, checked.stdout
     deadline = time.monotonic() + 5
     skus: list[str] = []
@@ -179,11 +181,11 @@ def test_a_wrong_catalog_file_is_refused_with_line_and_reason(
 
 def test_short_passwords_and_unknown_operators_are_refused_in_words(serving: dict[str, str]) -> None:
     short = gateline("operator", "add", "gus", env=serving, stdin="short\n")
-    unknown = gateline("operator", "disable", "nobody", env=serving)
+    unknown = [gateline("operator", verb, "nobody", env=serving) for verb in ("disable", "unblock")]
 
-    assert (short.returncode, unknown.returncode) == (1, 1)
+    assert [each.returncode for each in (short, *unknown)] == [1, 1, 1]
     assert "10 to 256 characters" in short.stderr
-    assert "no operator of this name" in unknown.stderr
+    assert all("no operator of this name" in each.stderr for each in unknown)
 
 
 def test_workers_share_the_embedded_databases_of_their_parent(tmp_path: Path) -> None:

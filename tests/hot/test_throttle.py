@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import pairwise
 from typing import Any
@@ -14,18 +15,23 @@ from redis.asyncio import Redis
 
 from server.config import Ack
 from server.domain.errors import ErrorCode, Refusal
-from server.hot import keys, throttle
+from server.hot import keys, pace, throttle
 from server.hot.connection import connect
+from server.hot.pace import LocalBuckets, Pace, steady
 from server.hot.scripts import ScriptRunner
-from server.hot.throttle import Pace, Throttle, steady
+from server.hot.throttle import Throttle
 from server.limits import (
+    INQUIRIES_FREE,
     LOGIN_ACCOUNT_TRIES_FREE,
     LOGIN_ADDRESS_TRIES_FREE,
+    LOGIN_DEVICE_TRIES_FREE,
     LOGIN_FORGET_S,
+    LOGIN_HELD_REMEMBERED_S,
     LOGIN_HOME_S,
     LOGIN_PAUSE_S_MAX,
     LOGIN_TRIES_FREE,
     QR_SHOWN_FREE,
+    REDIS_CALL_S_MAX,
 )
 
 Act = Callable[[], Awaitable[Any]]
@@ -53,8 +59,13 @@ class Clock:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._passed_s = 0.0
+
+    def now(self) -> float:
+        return time.monotonic() + self._passed_s
 
     async def passes(self, seconds: float) -> None:
+        self._passed_s += max(0.0, seconds)  # what the process measures by never goes back
         await self._redis.eval(MAKE_OLDER, 0, int(seconds * 1000))
 
 
@@ -68,8 +79,8 @@ async def runner(redis_url: str) -> AsyncIterator[ScriptRunner]:
 
 
 @pytest.fixture
-def door(redis: Redis, runner: ScriptRunner) -> Throttle:
-    return Throttle(redis, runner, guests_a_minute_max=60)
+def door(redis: Redis, runner: ScriptRunner, clock: Clock) -> Throttle:
+    return Throttle(redis, runner, guests_a_minute_max=60, now=clock.now)
 
 
 @pytest.fixture
@@ -239,6 +250,99 @@ async def test_many_addresses_gain_one_attempt_each_per_pause(door: Throttle, cl
     assert let_in <= len(hosts) * (600 / LOGIN_PAUSE_S_MAX + 6), "as fast as the pause grows, and not faster"
 
 
+# --- On a known device ----------------------------------------------------------------------------------------
+
+
+async def test_whoever_hammers_at_an_account_from_its_own_address_keeps_no_known_device_waiting(
+    door: Throttle, clock: Clock
+) -> None:
+    await (await door.login("gina", "10.0.0.1", "device")).succeeded()
+    await fails(door, LOGIN_TRIES_FREE)
+    let_in = 0
+    for _ in range(360):
+        let_in += await wait_s(door.login("gina", "10.0.0.1")) == 0
+        assert await wait_s(door.login("gina", "10.0.0.1")) > 0, "without the device she waits"
+        attempt = await door.login("gina", "10.0.0.1", "device")
+        assert attempt.known
+        await attempt.succeeded()
+        await clock.passes(1)
+    assert let_in <= 12, "and who hammers gains nothing by it"
+
+
+async def test_wrong_passwords_on_a_known_device_use_up_its_own_tries_alone(
+    door: Throttle, clock: Clock
+) -> None:
+    for _ in range(LOGIN_DEVICE_TRIES_FREE):
+        assert (await door.login("gina", "10.0.0.1", "stolen")).known
+    for _ in range(LOGIN_TRIES_FREE):
+        assert not (await door.login("gina", "10.0.0.1", "stolen")).known, "from now on as a stranger"
+    assert await wait_s(door.login("gina", "10.0.0.1", "stolen")) > 0
+    assert (await door.login("gina", "10.0.0.1", "hers")).known
+    assert (await door.login("ben", "10.0.0.1", "stolen")).known, "each account for itself"
+    await clock.passes(LOGIN_FORGET_S)
+    assert (await door.login("gina", "10.0.0.1", "stolen")).known
+    assert not (await door.login("gina", "10.0.0.1", "stolen")).known, "one is forgotten in a minute"
+
+
+async def test_a_login_that_succeeds_on_a_device_forgets_what_failed_on_it(door: Throttle) -> None:
+    for _ in range(4):
+        for _ in range(LOGIN_DEVICE_TRIES_FREE - 1):
+            await door.login("gina", "10.0.0.1", "device")
+        await (await door.login("gina", "10.0.0.1", "device")).succeeded()
+
+
+# --- Held back, and let go ------------------------------------------------------------------------------------
+
+
+async def test_who_was_just_told_to_wait_is_refused_without_redis(
+    door: Throttle, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+    run = ScriptRunner.run
+
+    async def counting(*given: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await run(*given)
+
+    monkeypatch.setattr(throttle, "_TRIES", Pace(LOGIN_TRIES_FREE, 60, 30, 60))
+    await fails(door, LOGIN_TRIES_FREE)
+    monkeypatch.setattr(ScriptRunner, "run", counting)
+    told = [await wait_s(door.login("gina", "10.0.0.1")) for _ in range(100)]
+    assert all(20 < each <= 30 for each in told)
+    assert asked <= 5, "about once a second"
+    before = asked
+    assert await wait_s(door.login("ben", "10.0.0.1")) == 0, "only this account is known to wait there"
+    await clock.passes(LOGIN_HELD_REMEMBERED_S)
+    assert await wait_s(door.login("gina", "10.0.0.1")) > 20
+    assert asked == before + 2
+
+
+async def test_those_who_wait_are_remembered_in_bounded_memory(
+    door: Throttle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "LOGINS_HELD_MAX", 10)
+    monkeypatch.setattr(throttle, "_TRIES_FROM", Pace(1, 60, 30, 60))
+    await door.login("name", "10.0.0.1")
+    for number in range(50):
+        assert await wait_s(door.login(f"name-{number}", "10.0.0.1")) > 0
+        assert len(door._held) <= 10
+
+
+@pytest.mark.usefixtures("slowly")
+async def test_an_account_is_forgiven_by_hand_wherever_it_failed(door: Throttle, clock: Clock) -> None:
+    await fails(door, LOGIN_TRIES_FREE)
+    await guessed_at(door, LOGIN_ACCOUNT_TRIES_FREE - LOGIN_TRIES_FREE)
+    for address in ("10.0.0.1", "192.0.2.1", "198.51.100.1"):
+        assert await wait_s(door.login("gina", address)) > 0
+    await fails(door, LOGIN_TRIES_FREE, account="ginas-friend")
+    await door.forgive("gina")
+    await clock.passes(LOGIN_HELD_REMEMBERED_S)
+    for address in ("10.0.0.1", "192.0.2.1", "198.51.100.1"):
+        assert await wait_s(door.login("gina", address)) == 0
+    assert await wait_s(door.login("ginas-friend", "10.0.0.1")) > 0, "that one alone"
+
+
 # --- Many accounts from one address -------------------------------------------------------------------------
 
 
@@ -341,28 +445,64 @@ async def test_a_clock_that_goes_back_keeps_nobody_waiting_longer_than_a_pause(
         assert await wait_s(door.login("gina", address)) == 0
 
 
-async def test_where_redis_does_not_answer_everything_is_let_through_and_counted_as_such(
-    monkeypatch: pytest.MonkeyPatch,
+async def test_where_redis_is_away_each_process_counts_for_itself(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(throttle, "_CODES", steady(3, 1))
+    monkeypatch.setattr(throttle, "_SHOWN", steady(3, 2))
     away = connect("redis://127.0.0.1:1")
-    running = ScriptRunner(away, Ack.MEMORY)
-    door = Throttle(away, running, guests_a_minute_max=1)
+    door = Throttle(away, ScriptRunner(away, Ack.MEMORY), guests_a_minute_max=3, now=clock.now)
 
-    def uncounted(limit: str) -> float:
-        return (
-            REGISTRY.get_sample_value("gateline_limited_total", {"limit": limit, "outcome": "uncounted"}) or 0
-        )
+    def local(limit: str) -> float:
+        return REGISTRY.get_sample_value("gateline_limited_total", {"limit": limit, "outcome": "local"}) or 0
 
-    before = {limit: uncounted(limit) for limit in ("login", "guest", "qr", "query", "wechat_code")}
-    for number in range(10):
-        attempt = await door.login("gina", "10.0.0.1")
-        await (attempt.succeeded() if number % 2 else attempt.take_back())
-        await door.guest("10.0.0.1")
-        await door.qr("T1")
-        await door.inquiry("O1")
+    before = {limit: local(limit) for limit in ("login", "guest", "qr", "query", "wechat_code")}
+    assert [await wait_s(door.guest("10.0.0.1")) for _ in range(5)] == [0, 0, 0, 20, 20]
+    assert [await wait_s(door.qr("T1")) for _ in range(4)] == [0, 0, 0, 2]
+    assert [await wait_s(door.inquiry("O1")) for _ in range(INQUIRIES_FREE + 1)][-2:] == [0, 2]
+    for _ in range(5):
         await (await door.wechat_code("10.0.0.1")).take_back()
-    assert {limit: uncounted(limit) - was for limit, was in before.items()} == dict.fromkeys(before, 10)
+    for _ in range(3 * LOGIN_TRIES_FREE):
+        await (await door.login("gina", "10.0.0.1")).succeeded()
+    await fails(door, LOGIN_TRIES_FREE)
+    told = []
+    for _ in range(8):
+        told.append(await wait_s(door.login("gina", "10.0.0.1")))
+        await clock.passes(told[-1])
+        await door.login("gina", "10.0.0.1")
+    assert told == [1, 2, 4, 8, 16, 32, 32, 60]
+    await guessed_at(door)
+    assert await wait_s(door.login("gina", "10.0.0.2")) == 0, "nobody elsewhere keeps her waiting"
+    assert all(local(limit) > was for limit, was in before.items())
     await away.aclose(close_connection_pool=True)
+
+
+async def test_where_redis_is_slow_nothing_is_let_through(door: Throttle, redis: Redis) -> None:
+    """Whoever can make us slow must not guess uncounted."""
+    for opens in (door.login("gina", "10.0.0.1"), door.qr("T1")):
+        await opens  # connections are there
+    await redis.client_pause(int(REDIS_CALL_S_MAX * 1_000) + 500)
+    acts = (
+        door.login("gina", "10.0.0.1"),
+        door.login("gina", "10.0.0.1", "device"),
+        door.guest("10.0.0.1"),
+        door.qr("T1"),
+        door.inquiry("O1"),
+        door.wechat_code("10.0.0.1"),
+    )
+    told = await asyncio.gather(*acts, return_exceptions=True)
+    await asyncio.sleep(0.6)
+    assert [isinstance(each, Refusal) and each.code for each in told] == [ErrorCode.REDIS_UNAVAILABLE] * 6
+
+
+def test_what_a_process_counts_for_itself_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "LOCAL_BUCKETS_MAX", 100)
+    here = LocalBuckets(lambda: 0.0)
+    for number in range(1_000):
+        assert here.count([(f"name-{number}", steady(1, 60))]) == 0
+        assert len(here._levels) <= 100
+    assert here.count([("name-999", steady(1, 60))]) == 60
+    assert here.count([("name-0", steady(1, 60))]) == 0, "the oldest are forgotten"
 
 
 async def test_a_redis_that_takes_no_writes_keeps_no_staff_out(door: Throttle, redis: Redis) -> None:
@@ -376,7 +516,7 @@ async def test_a_redis_that_takes_no_writes_keeps_no_staff_out(door: Throttle, r
 
 def test_every_pause_is_at_most_a_minute() -> None:
     paces = [each for each in vars(throttle).values() if isinstance(each, Pace)]
-    assert len(paces) == 6
-    assert all(pace.pause_s_max <= 60 for pace in paces)
+    assert len(paces) == 7
+    assert all(each.pause_s_max <= 60 for each in paces)
     assert all(one.arguments() != other.arguments() for one, other in pairwise(paces))
     assert {ErrorCode[name].status for name in vars(ErrorCode) if name.startswith("TOO_MANY_")} == {429}

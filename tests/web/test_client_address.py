@@ -8,10 +8,11 @@ import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
+from structlog.testing import capture_logs
 
 from server.config import Config
 from server.web import appkeys
-from server.web.address import client_address
+from server.web.address import _warn_of_proxy, client_address
 
 PROXY = "10.0.0.1"
 SPELLINGS = {
@@ -52,6 +53,18 @@ def test_the_last_address_is_the_one_that_our_proxy_wrote(config: Config) -> Non
 @pytest.mark.parametrize("told", ["unknown", "", "203.0.113.7,", "203.0.113.7/32", "0x7f.1"])
 def test_what_is_no_address_is_not_told_on(told: str, config: Config) -> None:
     assert address(config, [told]) == PROXY
+
+
+def test_a_proxy_that_the_configuration_does_not_know_is_told_once(config: Config) -> None:
+    _warn_of_proxy.cache_clear()
+    with capture_logs() as log:
+        address(config, [], header="")
+        address(config, ["203.0.113.7"])
+        assert log == []
+        for _ in range(3):
+            address(config, ["203.0.113.7"], header="")
+    assert [each["event"] for each in log] == ["client_address_unknown"]
+    assert "GATELINE_CLIENT_IP_HEADER" in log[0]["reason"]
 
 
 def test_without_a_proxy_of_ours_the_header_is_the_clients_own_word(config: Config) -> None:

@@ -30,7 +30,8 @@ def fit(answer: Answer, path: str) -> None:
     assert policy.get("script-src", "'none'") in ("'none'", "'self'"), path
     kept = MAY_BE_KEPT.fullmatch(path.partition("?")[0]) and answer.status in (200, 304)
     assert headers["Cache-Control"] == "no-store" or kept, path
-    assert not {"X-Powered-By", "Set-Cookie", "Access-Control-Allow-Origin"} & headers.keys(), path
+    assert not {"X-Powered-By", "Access-Control-Allow-Origin"} & headers.keys(), path
+    assert ("Set-Cookie" in headers) is (path == "/operators/login" and answer.status == 200), path
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=name)

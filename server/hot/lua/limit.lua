@@ -11,6 +11,7 @@
 -- a whole pause, and is let past it once when that is over (field d of their own, the first bucket): others who ask all
 -- the time cannot keep them out, and gain one attempt per pause and address.
 -- `act` GIVE_BACK: what was counted went well, or was not decided, and is taken from each bucket.
+-- All is read, arguments and buckets, before anything is written: what fails has counted nothing.
 
 local GIVE_BACK = -1
 local FIRST_BUCKET_KEY, FIRST_BUCKET_ARG, ARGS_PER_BUCKET = 1, 2, 5
@@ -19,60 +20,71 @@ local call, ceil, floor, max, min = redis.call, math.ceil, math.floor, math.max,
 local time = call('TIME')
 local now = time[1] * 1000 + floor(time[2] / 1000)
 
--- attempts not yet forgotten, the pause behind the latest, and how much of it is left
+-- 0 < x < 2^26: two of them multiplied are still an integer to PEXPIRE
+local function positive(text)
+    local x = tonumber(text or '')
+    assert(x and x > 0 and x < 2 ^ 26, 'a pace is of positive numbers')
+    return x
+end
+
+-- a bucket, the pause behind its latest attempt, how much of it is left, and what it would be with one more
 local function look(key, arg)
-    local free, forget_ms = tonumber(ARGV[arg]), tonumber(ARGV[arg + 1])
+    local free, forget_ms = positive(ARGV[arg]), positive(ARGV[arg + 1])
+    local pause_ms, pause_ms_max = positive(ARGV[arg + 2]), positive(ARGV[arg + 3])
     local was = call('HMGET', KEYS[key], 'n', 't')
-    if not was[1] then return 0, 0, 0 end
-    local n, at = tonumber(was[1]), tonumber(was[2])
-    if at > now then -- a clock went back: the pause must not last until it is where it was
-        at = now
-        call('HSET', KEYS[key], 't', now)
-    end
+    local n, told_at = tonumber(was[1] or 0), tonumber(was[2] or 0)
+    local at = min(now, told_at)
     local over = ceil(n) - free
-    local pause = over < 0 and 0 or min(ARGV[arg + 3], ARGV[arg + 2] * 2 ^ over)
-    return max(0, n - (now - at) / forget_ms), pause, max(0, at + pause - now)
-end
-
-local function count(key, arg, n)
+    local pause = over < 0 and 0 or min(pause_ms_max, pause_ms * 2 ^ over)
     -- More than make the longest pause are not counted: it would be remembered for days.
-    local most = ARGV[arg] + ceil(math.log(ARGV[arg + 3] / ARGV[arg + 2]) / math.log(2))
-    n = min(n + 1, most)
-    call('HSET', KEYS[key], 'n', n, 't', now)
-    call('PEXPIRE', KEYS[key], ceil(n * ARGV[arg + 1] + ARGV[arg + 3]))
-end
-
-local function give_back(key)
-    local n = call('HGET', KEYS[key], 'n')
-    if n then call('HSET', KEYS[key], 'n', max(0, n - 1)) end
+    local most = free + ceil(math.log(pause_ms_max / pause_ms) / math.log(2))
+    local one_more = min(max(0, n - (now - at) / forget_ms) + 1, most)
+    return {
+        name = KEYS[key],
+        n = n,
+        one_more = one_more,
+        kept_ms = ceil(one_more * forget_ms + pause_ms_max),
+        pause = pause,
+        left = max(0, at + pause - now),
+        shared = ARGV[arg + 4] == '1',
+        of_tomorrow = told_at > now,
+    }
 end
 
 -- What is left to wait for one who is held back by a shared bucket alone.
-local function turn(pause)
-    local due = tonumber(call('HGET', KEYS[FIRST_BUCKET_KEY], 'd') or '')
+local function turn(own, pause)
+    local due = tonumber(call('HGET', own, 'd') or '')
     if due and due <= now + pause then return max(0, due - now) end -- later ones are of a clock that went back
-    call('HSET', KEYS[FIRST_BUCKET_KEY], 'd', now + pause)
-    call('PEXPIRE', KEYS[FIRST_BUCKET_KEY], max(call('PTTL', KEYS[FIRST_BUCKET_KEY]), ceil(pause * 2)))
+    call('HSET', own, 'd', now + pause)
+    call('PEXPIRE', own, max(call('PTTL', own), ceil(pause * 2)))
     return pause
 end
 
-local levels, wait, shared = {}, 0, 0
+local buckets, wait, shared = {}, 0, 0
 for key = FIRST_BUCKET_KEY, #KEYS do
-    local arg = FIRST_BUCKET_ARG + (key - 1) * ARGS_PER_BUCKET
-    if tonumber(ARGV[1]) == GIVE_BACK then
-        give_back(key)
+    local bucket = look(key, FIRST_BUCKET_ARG + (key - 1) * ARGS_PER_BUCKET)
+    buckets[key] = bucket
+    if bucket.shared then
+        shared = bucket.left > 0 and bucket.pause or 0
     else
-        local n, pause, left = look(key, arg)
-        levels[key] = n
-        if ARGV[arg + 4] == '1' then
-            shared = left > 0 and pause or 0
-        else
-            wait = max(wait, left)
-        end
+        wait = max(wait, bucket.left)
     end
 end
-if shared > 0 then wait = wait > 0 and max(wait, shared) or turn(shared) end
+if tonumber(ARGV[1]) == GIVE_BACK then
+    for _, bucket in ipairs(buckets) do
+        if bucket.n > 0 then call('HSET', bucket.name, 'n', max(0, bucket.n - 1)) end
+    end
+    return 0
+end
+for _, bucket in ipairs(buckets) do
+    -- a clock went back: the pause must not last until it is where it was
+    if bucket.of_tomorrow then call('HSET', bucket.name, 't', now) end
+end
+if shared > 0 then wait = wait > 0 and max(wait, shared) or turn(KEYS[FIRST_BUCKET_KEY], shared) end
 if wait > 0 then return ceil(wait) end
-for key = 1, #levels do count(key, FIRST_BUCKET_ARG + (key - 1) * ARGS_PER_BUCKET, levels[key]) end
+for _, bucket in ipairs(buckets) do
+    call('HSET', bucket.name, 'n', bucket.one_more, 't', now)
+    call('PEXPIRE', bucket.name, bucket.kept_ms)
+end
 if shared > 0 then call('HDEL', KEYS[FIRST_BUCKET_KEY], 'd') end
 return 0

@@ -30,7 +30,26 @@ from server.web import appkeys
 from server.web.connection import ExpressRunner
 from tests.road import Road
 
+TESTS = Path(__file__).parent
 TEMPLATE = "gateline_template"
+# Files of a minute and more, the longest first: begun last, one of them would keep all other processes waiting.
+LONG_FILES = (
+    "bench/test_bench_run.py",
+    "chaos/test_storm.py",
+    "payment/test_misbehaviour.py",
+    "screens/test_buyer_ticket.py",
+    "screens/test_gate_network.py",
+    "screens/test_gate_kept.py",
+    "screens/test_buyer_wechat.py",
+    "screens/test_gate_looks.py",
+    "outage/test_workers.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, each as a whole; the others as they are."""
+    places = {TESTS / name: at for at, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 def key() -> str:

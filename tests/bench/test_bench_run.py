@@ -26,7 +26,7 @@ def bench(*words: str, out: Path) -> tuple[int, list[str], str]:
 
 def test_a_steady_run_measures_every_lane_and_ends_with_a_clean_audit(tmp_path: Path) -> None:
     status, printed, said = bench(
-        *("steady", "--lanes", "all", "--latency", "--seconds", "0.4", "--rounds", "2", "--tickets", "8000"),
+        *("steady", "--lanes", "all", "--latency", "--seconds", "0.2", "--rounds", "2", "--tickets", "4000"),
         out=tmp_path,
     )
 

@@ -70,6 +70,10 @@ class Gate:
                 sent.append(self._keyboard.send("Input.dispatchKeyEvent", event))
         await asyncio.gather(*sent)
 
+    async def stop_the_watch(self) -> None:
+        """From now on no time passes by the page's measure, while its timers go on: what is recent stays so."""
+        await self.page.evaluate("() => { const at = performance.now(); performance.now = () => at; }")
+
     async def watch_faces(self) -> Callable[[], Awaitable[list[str]]]:
         """From now on, notes the kind of every face that covers the screen; gives what reads the notes."""
         await self.page.evaluate(_WATCH)
@@ -119,12 +123,20 @@ async def on_duty(
     functions: tuple[str, ...] = ("ferry",),
     lang: str = "en",
     window: Window | None = None,
+    still: bool = False,
     **options: Any,
 ) -> Gate:
-    """Somebody whose home venue serves these functions, logged in; with one function they stand ready to scan."""
+    """Somebody whose home venue serves these functions, logged in; with one function they stand ready to scan.
+
+    `still`: the page's clock stands; see `Window.stand_still`.
+    """
     await road.venue(VENUE, list(functions))
     await road.staff(username, Role.GATE, VENUE)
-    window = window or await open_window("/gate", lang=lang, **options)
+    if window is None:
+        window = await open_window(None, lang=lang, **options)
+        if still:
+            await window.stand_still()
+        await window.go("/gate")
     gate = Gate(window, lang)
     await gate.log_in(username)
     if len(functions) == 1:
@@ -132,13 +144,13 @@ async def on_duty(
     return gate
 
 
-async def tokens(road: Road, count: int, *, lives_ms: int = 60_000) -> list[str]:
-    """Fresh codes of so many tickets with one crossing each."""
+async def tokens(road: Road, count: int, *, over: bool = False) -> list[str]:
+    """Codes of so many tickets with one crossing each: good for longer than a slow machine needs, or `over`."""
     product = await road.product({"ferry": 1})
     keys = qr.QrKeys(dict(road.config.qr_keys))
-    now_ms = int(time.time() * 1000)
+    at_ms = int(time.time() * 1000) + (-60_001 if over else 600_000)
     tickets = await road.buy({product: count})
-    return [qr.issue(keys, each["ticket_code"], now_ms=now_ms, ttl_ms=lives_ms).token for each in tickets]
+    return [qr.issue(keys, each["ticket_code"], now_ms=at_ms, ttl_ms=60_000).token for each in tickets]
 
 
 async def successes(road: Road) -> list[dict[str, Any]]:

@@ -45,7 +45,7 @@ window.wx = {miniProgram: {
 INSIDE = "window.__wxjs_environment = 'miniprogram';"
 
 
-PATIENCE_S = 15
+PATIENCE_S = 30  # as PATIENCE_MS of these tests
 
 
 class Buyer:
@@ -142,6 +142,9 @@ class Dialog:
 async def read_off(page: Page, what: str) -> str:
     """The text of the one QR code on the screen, read off a picture of the screen; `what` is its place."""
     await expect(page.locator(what)).to_be_visible()
+    await page.locator(what).evaluate(
+        "(image) => image.decode()"
+    )  # it has its place before it has its picture
     picture = Image.open(io.BytesIO(await page.screenshot()))
     (found,) = zxingcpp.read_barcodes(picture)
     return str(found.text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,19 @@ class Window:
     async def go(self, path: str) -> None:
         """Open a path of the server."""
         await self.page.goto(self.origin + path)
+
+    async def stand_still(self) -> None:
+        """The clock of the pages that are opened from now on stands, until a test moves it or lets it go on.
+
+        For what a page does within seconds of its own: a slow machine cannot let them pass.
+        """
+        now_s = time.time()
+        await self.page.clock.install(time=now_s - 3_600)
+        await self.page.clock.pause_at(now_s)  # never in its past, however long this took
+
+    async def stop_the_clock(self) -> None:
+        """The page's clock, which was installed before, stands; until then half a minute more passes on it."""
+        await self.page.clock.pause_at(await self.page.evaluate("Date.now() / 1000") + 30)
 
     async def picture(self, name: str, *, whole: bool = True) -> Path:
         """A picture in `tests/out/screens/`: of the whole page, or of what the device shows of it."""

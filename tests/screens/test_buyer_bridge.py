@@ -80,7 +80,7 @@ async def test_without_wechats_script_its_bridge_opens_the_pay_page(
         buyer.page.get_by_role("heading", name="Finish paying in the window that opened")
     ).to_be_visible()
 
-    ((name, payload),) = dialog.heard
+    ((name, payload),) = await dialog.hears()
     assert (name, payload["name"]) == ("invokeMiniProgramAPI", "navigateTo")
     assert handed_to_pay_page(payload["arg"]["url"])["signType"] == "RSA"
 
@@ -148,7 +148,7 @@ async def test_a_mini_program_without_its_marker_is_known_by_its_own_word(
         buyer.page.get_by_role("heading", name="Finish paying in the window that opened")
     ).to_be_visible()
 
-    assert dialog.heard[0][0] == "navigateTo"
+    assert (await dialog.hears())[0][0] == "navigateTo"
 
 
 async def test_what_the_shell_said_is_known_after_a_reload(

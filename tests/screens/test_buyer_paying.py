@@ -96,7 +96,7 @@ async def test_the_order_is_looked_at_every_3_s_and_wechat_asked_every_6_s_while
     buyer = await at_the_shop(open_window, road, agent=DESKTOP, phone=False, scripts=ASKED, clock=True)
     await buyer.order()
     await expect(buyer.page.locator(".scan img")).to_be_visible()
-    await buyer.page.clock.pause_at(await buyer.page.evaluate("Date.now() / 1000 + 0.5"))
+    await buyer.window.stop_the_clock()
     await buyer.page.evaluate("window.asked = []")
 
     async def passes(quarters: int) -> dict[str, list[float]]:

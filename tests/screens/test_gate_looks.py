@@ -69,8 +69,8 @@ async def from_let_in_to_late(road: Road, open_window: OpenWindow, phone: bool, 
     """Every face of a scan, and what comes after it."""
     go, stop, wait, close = WORDS[lang]
     first, second, third = await tokens(road, 3)
-    [short] = await tokens(road, 1, lives_ms=1)
-    gate = await on_duty(open_window, road, phone=phone, lang=lang)
+    [short] = await tokens(road, 1, over=True)
+    gate = await on_duty(open_window, road, phone=phone, lang=lang, still=True)
     gate.window.expected = [*NO_NETWORK]
     look = Look(gate, phone, lang)
     line = Line()
@@ -85,6 +85,7 @@ async def from_let_in_to_late(road: Road, open_window: OpenWindow, phone: bool, 
     line.cut = True
     for code in (second, short, third):
         await gate.present(code)
+    await gate.page.clock.resume()
     await expect(gate.word).to_have_text(wait)
     await look.at("undecided")
     await gate.page.get_by_role("button", name=close).click()
@@ -103,7 +104,7 @@ async def test_the_smallest_phone_shows_it_all_without_scrolling_sideways(
     product = await road.product({"ferry": 2, "bus": 4, "museum": 1})
     [ticket] = await road.buy({product: 1})
     token = await road.qr(ticket["ticket_code"])
-    gate = await on_duty(open_window, road)
+    gate = await on_duty(open_window, road, still=True)
     look = Look(gate, True, "en")
     await gate.page.set_viewport_size({"width": 360, "height": 640})
     await gate.page.wait_for_function("() => innerWidth === 360")

@@ -39,15 +39,12 @@ async def test_an_answer_that_does_not_come_is_not_decided_after_three_seconds(
     road: Road, open_window: OpenWindow
 ) -> None:
     [token] = await tokens(road, 1)
-    gate = await on_duty(open_window, road)
+    gate = await on_duty(open_window, road, still=True)
     gate.window.expected = [*NO_NETWORK]
 
     async def hang(route: Route) -> None:
         """Neither goes out nor fails."""
 
-    await gate.page.clock.install()
-    await gate.page.reload()
-    await expect(gate.page.locator(".where h1")).to_be_visible()
     await gate.page.route("**/venue/scan", hang)
 
     await gate.present(token)
@@ -57,6 +54,7 @@ async def test_an_answer_that_does_not_come_is_not_decided_after_three_seconds(
     await expect(gate.word).to_have_text("NOT DECIDED")
     await expect(gate.page.locator(".verdict")).to_contain_text("Do not let in yet")
     await gate.page.unroute("**/venue/scan")
+    await gate.page.clock.resume()
     await expect(gate.word).to_have_text("LET IN")
 
 
@@ -104,7 +102,7 @@ async def test_scans_that_waited_go_out_in_order_and_are_listed_not_shown(
     road: Road, open_window: OpenWindow
 ) -> None:
     first, second, third = await tokens(road, 3)
-    [short] = await tokens(road, 1, lives_ms=1)
+    [short] = await tokens(road, 1, over=True)
     gate = await on_duty(open_window, road)
     gate.window.expected = [*NO_NETWORK]
     line = Line()
@@ -168,6 +166,7 @@ async def test_the_same_code_held_up_again_while_it_waits_is_the_same_scan(
     await gate.present(token)
     await expect(gate.word).to_have_text("NOT DECIDED")  # of the second look too
     assert len(await gate.waiting()) == 1
+    await gate.stop_the_watch()
     line.lose_answers = 0
 
     await expect(gate.word).to_have_text("LET IN")

@@ -135,9 +135,12 @@ async def test_of_an_upgrade_that_is_half_done_nothing_is_kept(
         await gate.page.evaluate(
             """async () => {
           const registration = await navigator.serviceWorker.getRegistration("/gate");
-          await registration.update();
-          const worker = registration.installing;
-          return new Promise((done) => worker.addEventListener("statechange", () => done(worker.state)));
+          const end = new Promise((done) => registration.addEventListener("updatefound", () => {
+            const worker = registration.installing;
+            worker.addEventListener("statechange", () => done(worker.state));
+          }));
+          registration.update();
+          return end;
         }"""
         )
         == "redundant"

@@ -56,10 +56,11 @@ async def test_three_verdicts_differ_in_colour_shape_word_sound_and_touch(
     road: Road, open_window: OpenWindow
 ) -> None:
     first, second = await tokens(road, 2)
-    window = await open_window("/gate")
+    window = await open_window(None)
     window.expected = [*NO_NETWORK]
     await window.context.add_init_script(SENSES)
-    await window.page.reload()
+    await window.stand_still()
+    await window.go("/gate")
     gate = await on_duty(open_window, road, window=window)
     line = Line()
     await gate.page.route("**/venue/scan", line)
@@ -73,6 +74,7 @@ async def test_three_verdicts_differ_in_colour_shape_word_sound_and_touch(
     faces.append(await sensed(gate))
     line.cut = True
     await gate.present(second)
+    await gate.page.clock.fast_forward(3_000)
     await expect(gate.word).to_have_text("NOT DECIDED")
     faces.append(await sensed(gate))
 

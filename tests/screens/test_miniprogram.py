@@ -72,7 +72,7 @@ class Native:
         """These files of the shell, as WeChat would load them."""
         window: Window = await open_window(None)
         native = cls(window)
-        await native.page.clock.install()
+        await window.stand_still()
         for text in (STAND_IN, *((SHELL_DIR / file).read_text(encoding="utf-8") for file in files)):
             await native.page.add_script_tag(content=text)
         return native

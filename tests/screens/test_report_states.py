@@ -228,9 +228,9 @@ async def test_pausing_stops_the_questions_and_resuming_asks_at_once(
     open_window: OpenWindow, road: Road, day: Day
 ) -> None:
     page = (await open_report(open_window, road, clock=True)).page
-    asked = Counted(page)
     await page.get_by_role("button", name="Pause").click()
     await expect(page.locator(".freshness .tag")).to_have_text("Paused")
+    asked = Counted(page)
     await day.write(datetime.now(UTC), **SUCCESS)
     await later(page)
     assert asked.count == 0 and await tile(page, "success") == "4"

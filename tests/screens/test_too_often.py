@@ -86,12 +86,12 @@ async def test_a_code_that_was_shown_too_often_comes_by_itself_when_it_may(
     show = buyer.page.get_by_role("link", name="Show the code")
     await expect(show).to_be_visible()
     code = str(await show.get_attribute("href")).rpartition("/")[2]
-    token = await buyer.page.evaluate("JSON.parse(localStorage['gateline.buyer.token']).token")
-    headers = {"Authorization": f"Bearer {token}"}
-    for _ in range(QR_SHOWN_FREE):
-        assert (await road.call("POST", f"/qr/{code}?image=none", headers=headers)).status == 200
+    # As after so many looks at it, the last of them in the future: that is the moment in which the page asks, however
+    # slow the machine, as after a clock that went back.
+    looked = {"n": QR_SHOWN_FREE, "t": int((time.time() + 60) * 1000)}
+    await road.parts.redis.hset(keys.shown(code), mapping=looked)  # type: ignore[misc]
     await show.click()
     await expect(
         buyer.page.locator("#view").get_by_text("A new code is not to be had right now")
     ).to_be_visible()
-    await expect(buyer.page.locator(".live img")).to_be_visible(timeout=8_000)
+    await expect(buyer.page.locator(".live img")).to_be_visible()

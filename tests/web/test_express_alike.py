@@ -70,18 +70,25 @@ async def ordinary(stage: Stage) -> AsyncIterator[str]:
     await runner.cleanup()
 
 
-@pytest.fixture
-async def both(stage: Stage, ordinary: str) -> list[Scene]:
-    road, scenes = stage.road, []
-    valid_from = datetime.now(UTC) + timedelta(hours=1)
-    now, later = (
-        await road.product({"bus": 2, "ferry": 1}),
-        await road.product({"bus": 1}, valid_from=valid_from),
+@pytest.fixture(scope="module")
+async def products(stage: Stage) -> tuple[int, int]:
+    """What the tickets of all scenes are of: free, the one good now, the other later."""
+    later = datetime.now(UTC) + timedelta(hours=1)
+    return (
+        await stage.road.product({"bus": 2, "ferry": 1}, price_fen=0, sellable=1000),
+        await stage.road.product({"bus": 1}, price_fen=0, sellable=1000, valid_from=later),
     )
-    for url in (road.url, ordinary):
-        (ticket,), (other,) = await road.buy({now: 1}), await road.buy({later: 1})
-        scenes.append(Scene(stage, url, ticket["ticket_code"], other["ticket_code"]))
-    return scenes
+
+
+@pytest.fixture
+async def both(stage: Stage, ordinary: str, products: tuple[int, int]) -> list[Scene]:
+    # A buyer of their own: whoever owns the tickets of all scenes is told of hundreds after each order.
+    buyer, road = uuid4().hex, stage.road
+    now, later = [await road.buy({product: 2}, buyer=buyer) for product in products]
+    return [
+        Scene(stage, url, ticket["ticket_code"], other["ticket_code"])
+        for url, ticket, other in zip((road.url, ordinary), now, later, strict=True)
+    ]
 
 
 def comparable(answer: Answer) -> tuple[Any, ...]:

@@ -188,7 +188,7 @@ QR_SHOWN_FREE = (
 )
 QR_SHOWN_FORGET_S = 2.0  # 30 a minute for ever
 INQUIRIES_FREE = (
-    10  # about one order: its page asks every 6 s, perhaps on two devices, and its buyer taps beside it
+    10  # of gateways about one order: its page asks every 6 s, on two devices; its buyer taps "pay" beside it
 )
 INQUIRIES_FORGET_S = 2.0  # each costs a call to WeChat
 

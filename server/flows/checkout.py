@@ -127,10 +127,11 @@ class Checkout:
         return await self._lookup.find(first_id)
 
     async def resume(self, payer: Payer, order_id: str) -> Offer:
-        """A fresh payment of an order that still waits for it. Raises Refusal(ORDER_NOT_PAYABLE) otherwise."""
+        """A fresh payment of an order that still waits for it. Raises Refusal: ORDER_NOT_PAYABLE, TOO_MANY_REQUESTS."""
         order = await self.of_buyer(payer.buyer_id, order_id)
         if not order.payable(self._now()):
             raise Refusal(ErrorCode.ORDER_NOT_PAYABLE, status=order.status.value)
+        await self._throttle.inquiry(order_id)
         return await self._offer(order, payer)
 
     async def of_buyer(self, buyer_id: str, order_id: str) -> Order:

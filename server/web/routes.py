@@ -118,7 +118,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         method="POST", path="/orders/{order_id}/pay", handler=buyer.pay_order, access=Access.BUYER,
         body=buyer.PayRequest, body_required=False, answer=buyer.OfferAnswer,
-        errors=(E.ORDER_NOT_PAYABLE, *_PAY),
+        errors=(E.ORDER_NOT_PAYABLE, E.TOO_MANY_REQUESTS, *_PAY),
     ),
     Route(
         method="POST", path="/orders/{order_id}/query", handler=buyer.query_order, access=Access.BUYER,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from typing import Any
 
 from server.dev.embedded_server import HOST, free_port
 
@@ -40,15 +39,12 @@ class Link:
     async def open(self) -> None:
         """Listen; the port stays the same for life."""
         if self._server is None:
-            held, self._held = self._held, None
-            place: dict[str, Any] = {"host": HOST, "port": self.port} if held is None else {"sock": held}
-            self._server = await asyncio.start_server(self._carry, **place)
+            self._let_go()
+            self._server = await asyncio.start_server(self._carry, HOST, self.port)
 
     async def close(self) -> None:
         """Refuse connections, and end those that are there."""
-        if self._held is not None:
-            self._held.close()
-            self._held = None
+        self._let_go()
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -58,6 +54,12 @@ class Link:
         await asyncio.gather(*self._ways, return_exceptions=True)
 
     refuse = close
+
+    def _let_go(self) -> None:
+        # It is not handed to the loop: uvloop keeps a socket that it was given open, and listening, after the end.
+        if self._held is not None:
+            self._held.close()
+            self._held = None
 
     def cut(self) -> None:
         """End every connection at once, without a goodbye."""

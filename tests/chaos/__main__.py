@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--ack", choices=("memory", "fsync", "replica"), help="what this level loses when Valkey dies"
     )
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes of each server (2)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes of each server (1)")
     parser.add_argument("--shards", type=int, default=1, metavar="N", help="of the tickets in Redis (1)")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--seconds", type=float, default=60.0, help="of the storm (60)")

@@ -81,7 +81,8 @@ class Gateline:
         if process is None:
             return
         pids = [process.pid, *children(process.pid)]
-        process.send(signal.SIGSTOP)  # so that it starts no worker meanwhile
+        with suppress(ProcessLookupError):  # it may have ended by itself
+            process.send(signal.SIGSTOP)  # so that it starts no worker meanwhile
         for pid in pids[1:]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -142,9 +143,11 @@ class OneWorker:
                 await asyncio.sleep(0.05)
 
     async def kill(self) -> None:
-        """SIGKILL."""
+        """SIGKILL. Not while the server starts: it gives up when one of its first workers does not come up."""
         process = self._server.process
-        for pid in sorted(children(process.pid))[:1] if process is not None else []:
+        if process is None or not any(line.get("event") == "serving" for line in process.log):
+            return
+        for pid in sorted(children(process.pid))[:1]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             forget(pid)

@@ -80,6 +80,24 @@ async def test_a_way_is_cut_amid_a_message(link: Link) -> None:
     assert await through(link, b"again") == b"again"
 
 
+async def test_of_a_message_that_is_cut_only_the_beginning_arrives(link: Link) -> None:
+    arrived = bytearray()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            arrived.extend(data)
+        writer.close()
+
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
+    link.target = server.sockets[0].getsockname()[1]
+    link.cut_after(10)
+    await through(link, b"0123456789abcdef" * 100)
+    await asyncio.sleep(0.05)
+    server.close()
+
+    assert b"0123456789".startswith(arrived)  # a cut without a goodbye may lose what was under way
+
+
 async def test_what_is_healed_is_neither_slow_nor_about_to_be_cut(link: Link) -> None:
     link.delay_s = 1.0
     link.cut_after(10)

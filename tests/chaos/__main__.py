@@ -48,7 +48,9 @@ async def _run(arguments: argparse.Namespace, seed: int, folder: Path) -> int:
         outcome, kept = await acks.run(folder / "acks", ack=arguments.ack, seconds=seconds, seed=seed)
         run.tell(outcome)
         return 0 if kept else 1
-    outcome = await run.storm(folder / "storm", seconds=seconds, seed=seed)
+    outcome = await run.storm(
+        folder / "storm", seconds=seconds, seed=seed, workers=arguments.workers, shards=arguments.shards
+    )
     run.tell(outcome)
     return 0 if outcome.clean else 1
 
@@ -64,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--ack", choices=("memory", "fsync", "replica"), help="what this level loses when Valkey dies"
     )
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes of each server (1)")
+    parser.add_argument("--shards", type=int, default=1, metavar="N", help="of the tickets in Redis (1)")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--seconds", type=float, default=60.0, help="of the storm (60)")
     length.add_argument("--minutes", type=float, help="of the storm")

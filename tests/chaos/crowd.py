@@ -44,6 +44,12 @@ class Crowd:
             if task.done() and not self.day.closing.is_set():
                 task.result()
 
+    async def leave(self) -> None:
+        """At once, whatever is under way: when the harness has failed, or everybody has finished."""
+        for task in self._working:
+            task.cancel()
+        await asyncio.gather(*self._working, return_exceptions=True)
+
     async def finish(self) -> None:
         """Nothing new; what is under way is insisted on until it is definite, for a while."""
         self.day.closing.set()
@@ -67,4 +73,8 @@ async def gather(
     scene = await set_scene(installed, list(BUYERS))
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
     async with aiohttp.ClientSession(connector=connector) as session:
-        yield Crowd(Day(installed.doors, folder, seed, session, patience_s), scene, installed.secret, ways)
+        crowd = Crowd(Day(installed.doors, folder, seed, session, patience_s), scene, installed.secret, ways)
+        try:
+            yield crowd
+        finally:
+            await crowd.leave()

@@ -24,8 +24,9 @@ from server.dev.embedded_server import free_port
 from server.store.migrate import migrate_by_owner
 from tests.chaos.clock import Clock
 from tests.chaos.disk import SmallDisk
-from tests.chaos.parts import ClockedValkey, DatabasePart, Gateline, Part
+from tests.chaos.parts import ClockedValkey, DatabasePart, Gateline, OneWorker, Part
 from tests.chaos.proxy import Link
+from tests.chaos.standby import ClockedPostgres, stand_by
 
 SERVERS = ("serve-1", "serve-2")
 WORKERS = ("work-1", "work-2")
@@ -52,13 +53,20 @@ class Installation:
     clocks: dict[str, Clock]
     secret: bytes  # shared with the payment gateway
     replica: DatabasePart | None = None
+    standby: ClockedPostgres | None = None  # has all that Postgres promises
     small_disk: SmallDisk | None = None  # what Postgres is on, where it may be filled
     spare: list[Any] = field(default_factory=list)  # servers that were replaced, to be erased at the end
 
     @property
     def parts(self) -> dict[str, Part]:
         """Everything that can be killed, by name."""
-        return {**self.gatelines, "valkey": self.valkey, "postgres": self.postgres}
+        each = {f"a worker of {name}": OneWorker(self.gatelines[name]) for name in self.crowded}
+        return {**self.gatelines, **each, "valkey": self.valkey, "postgres": self.postgres}
+
+    @property
+    def crowded(self) -> list[str]:
+        """Servers of several workers."""
+        return [name for name, part in self.gatelines.items() if part.workers > 1]
 
     @property
     def doors(self) -> list[str]:
@@ -108,21 +116,37 @@ class Installation:
 
 @asynccontextmanager
 async def install(
-    folder: Path, *, ack: str = "fsync", postgres_folder: Path | None = None, **more: str
+    folder: Path,
+    *,
+    ack: str = "fsync",
+    postgres_folder: Path | None = None,
+    standby: bool = False,
+    workers: int = 1,
+    shards: int = 1,
+    **more: str,
 ) -> AsyncIterator[Installation]:
-    """Start everything on fresh databases; all of it is ended and erased afterwards. `more`: settings."""
+    """Start everything on fresh databases; all of it is ended and erased afterwards.
+
+    `standby`: Postgres streams to a second one, and answers when both have what it promises. `workers`: of each server.
+    `more`: settings.
+    """
     folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - before anything runs
-    clocks = {name: Clock(folder, name) for name in (*SERVERS, *WORKERS, "valkey")}
+    clocks = {name: Clock(folder, name) for name in (*SERVERS, *WORKERS, "valkey", "postgres")}
     valkey = ClockedValkey(folder / "valkey", clocks["valkey"], appendfsync=APPENDFSYNC[ack])
-    postgres = EmbeddedPostgres(postgres_folder or folder / "postgres", port=free_port())
+    postgres = ClockedPostgres(
+        postgres_folder or folder / "postgres", clocks["postgres"], log=folder / "postgres.log"
+    )
     async with AsyncExitStack() as stack:
         for server in (valkey, postgres):
             stack.push_async_callback(asyncio.to_thread, server.erase)
         await asyncio.gather(*(asyncio.to_thread(server.start) for server in (valkey, postgres)))
-        installed = await _assemble(folder, ack, valkey, postgres, clocks, more)
+        installed = await _assemble(folder, ack, valkey, postgres, clocks, more, workers, shards)
         stack.push_async_callback(_erase_spare, installed)
         if ack == "replica":
             await follow(installed)
+        if standby:
+            installed.standby = await asyncio.to_thread(stand_by, postgres, folder / "standby")
+            installed.spare.append(installed.standby)
         for link in installed.links.values():
             await link.open()
             stack.push_async_callback(link.close)
@@ -136,9 +160,11 @@ async def _assemble(
     folder: Path,
     ack: str,
     valkey: ClockedValkey,
-    postgres: EmbeddedPostgres,
+    postgres: ClockedPostgres,
     clocks: dict[str, Clock],
     more: dict[str, str],
+    workers: int,
+    shards: int,
 ) -> Installation:
     await migrate_by_owner(postgres.url, postgres.owner_url)
     secret = secrets.token_bytes(32)
@@ -149,6 +175,8 @@ async def _assemble(
         "GATELINE_GATEWAY_SECRETS": base64.b64encode(secret).decode(),
         "GATELINE_GATEWAY_URL": "http://127.0.0.1:9",  # nobody is there: settlement is by notification alone
         "GATELINE_HOLD_S": str(HOLD_S),
+        "GATELINE_BUYER_ORDERS_MAX": "0",  # six buyers do the work of hundreds
+        "GATELINE_SHARDS": str(shards),
         "GATELINE_QR_TTL_S": str(QR_TTL_S),
         "GATELINE_DATA_DIR": str(folder / "run"),
         **more,
@@ -168,7 +196,8 @@ async def _assemble(
         }
         if name in SERVERS:
             links[f"clients>{name}"] = Link(f"clients>{name}", port)
-        gatelines[name] = Gateline(name, (name.partition("-")[0],), own, clocks[name])
+        words = ("serve", "--workers", str(workers)) if name in SERVERS else ("work",)
+        gatelines[name] = Gateline(name, words, own, clocks[name])
     valkey_part, postgres_part = DatabasePart("valkey", valkey), DatabasePart("postgres", postgres)
     for part in (valkey_part, postgres_part):
         await part.start()

@@ -18,7 +18,7 @@ from server.dev.embedded_server import free_port
 from server.dev.embedded_valkey import EmbeddedValkey
 from server.dev.process import TETHER, children, spawn
 from tests.chaos.clock import Clock, forget
-from tests.processes import GATELINE, Process
+from tests.processes import GATELINE, START_S_MAX, Process
 
 CONNECTED_S_MAX = 30.0
 
@@ -62,6 +62,11 @@ class Gateline:
         """Whether it runs."""
         return self.process is not None
 
+    @property
+    def workers(self) -> int:
+        """How many processes answer."""
+        return int(self._words[2]) if "--workers" in self._words else 1
+
     async def start(self) -> None:
         """Returns when it says that it serves or works."""
         # Tied to us: however we end, it does not outlive us.
@@ -76,7 +81,8 @@ class Gateline:
         if process is None:
             return
         pids = [process.pid, *children(process.pid)]
-        process.send(signal.SIGSTOP)  # so that it starts no worker meanwhile
+        with suppress(ProcessLookupError):  # it may have ended by itself
+            process.send(signal.SIGSTOP)  # so that it starts no worker meanwhile
         for pid in pids[1:]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -115,6 +121,51 @@ class Gateline:
         self.noise += process.said()
         for pid in pids:
             forget(pid)
+
+
+class OneWorker:
+    """One of a server's workers: the eldest is killed, and the server itself has to start another one."""
+
+    def __init__(self, server: Gateline) -> None:
+        self.name = f"a worker of {server.name}"
+        self._server = server
+
+    @property
+    def alive(self) -> bool:
+        """Whether all of them run; also when the whole server is away, which is another part's matter."""
+        process = self._server.process
+        return process is None or process.over or len(children(process.pid)) >= self._server.workers
+
+    async def start(self) -> None:
+        """Returns when the server has started another one."""
+        async with asyncio.timeout(START_S_MAX):
+            while not self.alive:
+                await asyncio.sleep(0.05)
+
+    async def kill(self) -> None:
+        """SIGKILL. Not while the server starts: it gives up when one of its first workers does not come up."""
+        process = self._server.process
+        if process is None or not any(line.get("event") == "serving" for line in process.log):
+            return
+        for pid in sorted(children(process.pid))[:1]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            forget(pid)
+
+    def halt(self) -> None:
+        """SIGSTOP to the eldest: connections that it took stand still, the others go on."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """SIGCONT to all of them: another one may be the eldest by now."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        process = self._server.process
+        pids = sorted(children(process.pid)) if process is not None else []
+        for pid in pids if number == signal.SIGCONT else pids[:1]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 class ClockedValkey(EmbeddedValkey):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 
 from server.dev.embedded_server import HOST, free_port
 
 CHUNK_BYTES = 64 * 1024
 CONNECT_S_MAX = 5.0
+PORT_TRIES = 50
 
 
 class Link:
@@ -21,7 +23,10 @@ class Link:
     def __init__(self, name: str, target: int) -> None:
         """`target`: a port of this machine."""
         self.name = name
-        self.port = free_port()
+        self._held: socket.socket | None = (
+            _held()
+        )  # from now on, so that no one takes the port before it is opened
+        self.port = self._held.getsockname()[1]
         self.target = target
         self.delay_s = 0.0
         self._left: int | None = None  # bytes until the cut
@@ -34,10 +39,12 @@ class Link:
     async def open(self) -> None:
         """Listen; the port stays the same for life."""
         if self._server is None:
+            self._let_go()
             self._server = await asyncio.start_server(self._carry, HOST, self.port)
 
     async def close(self) -> None:
         """Refuse connections, and end those that are there."""
+        self._let_go()
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -47,6 +54,12 @@ class Link:
         await asyncio.gather(*self._ways, return_exceptions=True)
 
     refuse = close
+
+    def _let_go(self) -> None:
+        # It is not handed to the loop: uvloop keeps a socket that it was given open, and listening, after the end.
+        if self._held is not None:
+            self._held.close()
+            self._held = None
 
     def cut(self) -> None:
         """End every connection at once, without a goodbye."""
@@ -116,3 +129,16 @@ class Link:
                 else:
                     writer.write(data)
                 await writer.drain()
+
+
+def _held() -> socket.socket:
+    """A free port, bound and not yet listened at: who connects is refused. Raises OSError when none was found."""
+    for _ in range(PORT_TRIES):
+        # Without SO_REUSEADDR: with it on both sides, Linux lets another one bind to it too.
+        held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            held.bind((HOST, free_port()))
+            return held
+        except OSError:
+            held.close()
+    raise OSError("no free port found")

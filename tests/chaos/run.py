@@ -6,7 +6,8 @@ import asyncio
 import json
 import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,41 @@ from tests.chaos.audit.findings import Finding
 from tests.chaos.audit.watch import Watch
 from tests.chaos.client import Tally
 from tests.chaos.clock import library
-from tests.chaos.crowd import gather
+from tests.chaos.crowd import FINISH_S_MAX, gather
 from tests.chaos.installation import Installation, install
 from tests.chaos.storm import Storm, schedule
 
 FINDINGS_TOLD = 20
+STORM_OVER_S_MAX = 60.0  # for the last blows' starts; at a load of 12 a process takes 15 s to come up
+HEAL_S_MAX = 60.0
+JUDGE_S_MAX = 150.0  # a minute until all is quiet, two audits, and the server's own check
 # Alerts that the gateway's own mishaps must raise.
 EXPECTED_ALERTS = frozenset({"REFUND_REQUIRED", "PAYMENT_AMOUNT_MISMATCH"})
+
+
+class Phases:
+    """How long each part of a run took, and the most that it may take: a run that hangs says where."""
+
+    def __init__(self, began: float, notes: list[str]) -> None:
+        self._since = began
+        self._notes = notes
+
+    @asynccontextmanager
+    async def __call__(self, name: str, seconds_max: float) -> AsyncIterator[None]:
+        """One part. Raises TimeoutError, with its name, when it takes longer."""
+        self._since = time.monotonic()
+        try:
+            async with asyncio.timeout(seconds_max):
+                yield
+        except TimeoutError as fault:
+            raise TimeoutError(f"{name}: not over within {seconds_max:.0f} s") from fault
+        self.over(name)
+
+    def over(self, name: str) -> None:
+        """Note how long it took."""
+        took = f"{name}: {time.monotonic() - self._since:.1f} s"
+        self._notes.append(took)
+        view.say(took)
 
 
 @dataclass
@@ -68,10 +97,19 @@ class Outcome:
         )
 
 
-async def storm(folder: Path, *, seconds: float, seed: int, ack: str = "fsync") -> Outcome:
+async def storm(
+    folder: Path, *, seconds: float, seed: int, ack: str = "fsync", workers: int = 1, shards: int = 1
+) -> Outcome:
     """One storm. The outcome says all; nothing is raised for what the server did."""
-    async with install(folder, ack=ack) as installed, gather(installed, seed) as crowd:
+    began = time.monotonic()
+    async with (
+        install(folder, ack=ack, workers=workers, shards=shards) as installed,
+        gather(installed, seed) as crowd,
+    ):
         outcome = Outcome(seed, seconds, ack, crowd.day.tally)
+        outcome.notes.append(f"{workers} workers a server, {shards} shards")
+        phase = Phases(began, outcome.notes)
+        phase.over("set up")
         clocks = library() is not None
         if not clocks:
             outcome.notes.append("clocks were not moved: libfaketime is not installed")
@@ -82,15 +120,20 @@ async def storm(folder: Path, *, seconds: float, seed: int, ack: str = "fsync") 
             asyncio.create_task(view.follow(crowd.day.tally, lambda: blowing.kills, lambda: watch.lag_s)),
         ]
         crowd.begin()
-        await blowing.blow(schedule(seed, seconds, sorted(installed.links), clocks=clocks))
+        blows = schedule(seed, seconds, sorted(installed.links), clocks=clocks, crowded=installed.crowded)
+        async with phase("storm", seconds + STORM_OVER_S_MAX):
+            await blowing.blow(blows)
         crowd.check()
         view.say("all is healed; clients finish what they have begun")
-        await installed.heal()
-        await crowd.finish()
+        async with phase("heal", HEAL_S_MAX):
+            await installed.heal()
+        async with phase("finish", FINISH_S_MAX + STORM_OVER_S_MAX):
+            await crowd.finish()
         outcome.kills, outcome.done = blowing.kills, blowing.done
         outcome.notes += [f"{name} ended by itself {n} times" for name, n in blowing.ended_by_itself.items()]
         outcome.notes += blowing.failed
-        await judge(installed, outcome, watch)
+        async with phase("audit", JUDGE_S_MAX):
+            await judge(installed, outcome, watch)
         for task in beside:
             task.cancel()
             with suppress(asyncio.CancelledError):

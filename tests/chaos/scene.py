@@ -13,6 +13,8 @@ from tests.processes import road_to
 GATES = 8
 RARE_UNITS = 60  # fewer than are asked for: the cap is fought over
 PASS_USES = 400
+# A ticket may show 30 QRs a minute, and gates take some sixty a second, at the most, of all tickets together.
+PASS_ORDERS, PASSES = 20, 200
 OWNER = "owner"  # of the tickets that are there from the beginning
 
 
@@ -52,11 +54,11 @@ async def set_scene(installed: Installation, buyers: list[str]) -> Scene:
         gates = [await road.gate(f"gate-{number}") for number in range(GATES)]
         await _known(installed, gates)
         passes: list[str] = []
-        for _ in range(2):
-            made = await road.order({season: 10}, buyer=OWNER)
+        for _ in range(PASS_ORDERS):
+            made = await road.order({season: PASSES // PASS_ORDERS}, buyer=OWNER)
             assert made.status == 201, made
         async with asyncio.timeout(20):
-            while len(passes) < 20:
+            while len(passes) < PASSES:
                 shown = await road.call("GET", "/my/tickets", headers=road.buyer(OWNER))
                 passes = [ticket["ticket_code"] for ticket in shown.json["tickets"]]
                 await asyncio.sleep(0.05)

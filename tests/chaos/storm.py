@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tests.chaos import disk
@@ -17,7 +17,7 @@ CALM_S = 2.0  # before the first blow, and after the last one
 KILL_EVERY_S = 2.2
 TROUBLE_EVERY_S = 1.7
 KILLED = (*SERVERS, *WORKERS, "valkey", "valkey", "postgres", "postgres")  # databases come back faster
-CLOCKED = (*SERVERS, *WORKERS, "valkey")
+CLOCKED = (*SERVERS, *WORKERS, "valkey", "postgres")
 JUMPS_S = (
     -120,
     -45,
@@ -45,13 +45,19 @@ class Blow:
         return f"{self.at_s:6.1f} s  {self.kind} {self.target}{amount} for {self.seconds:.1f} s"
 
 
-def schedule(seed: int, seconds: float, links: list[str], *, clocks: bool) -> list[Blow]:
-    """The blows of a run, in order: the same for the same seed, length, links and possibilities."""
+def schedule(
+    seed: int, seconds: float, links: list[str], *, clocks: bool, crowded: Sequence[str] = ()
+) -> list[Blow]:
+    """The blows of a run, in order: the same for the same seed, length, links and possibilities.
+
+    `crowded`: servers of several workers, which can lose a single one.
+    """
+    killed = (*KILLED, *(f"a worker of {name}" for name in crowded))
     dice = random.Random(f"storm {seed}")  # noqa: S311
     blows = []
     at_s = CALM_S
     while at_s < seconds - CALM_S:
-        blows.append(Blow(at_s, "kill", dice.choice(KILLED), dice.uniform(0.05, 1.2)))
+        blows.append(Blow(at_s, "kill", dice.choice(killed), dice.uniform(0.05, 1.2)))
         at_s += KILL_EVERY_S * dice.uniform(0.8, 1.15)
     at_s = CALM_S
     while at_s < seconds - CALM_S:

@@ -109,7 +109,10 @@ async def _planted(
 
 async def _dump(redis_url: str) -> dict[bytes, bytes]:
     async with Redis.from_url(redis_url) as raw:
-        return {name: await raw.dump(name) for name in await raw.keys()}
+        dumped = {name: await raw.dump(name) for name in await raw.keys()}
+        return {
+            name: value for name, value in dumped.items() if value is not None
+        }  # a throttle's mark may end
 
 
 async def _restore(redis_url: str, scene: dict[bytes, bytes]) -> None:

@@ -30,6 +30,7 @@ def bad(at: float, *, ms: float = 5.0) -> Heard:
 def test_it_works_again_when_the_last_bad_answer_is_over() -> None:
     good = Heard(14.0, "scan", "200", 3.0, definite=True)
 
+    assert course(bad(9.0), good).bad() == []
     assert course(bad(9.0), good).back_s == 0.0  # before it began: not its doing
     assert course(bad(11.0), good).back_s == 0.0  # while it lasted
     assert course(bad(11.0), bad(13.5), good).back_s == 1.5
@@ -42,6 +43,19 @@ def test_a_hang_and_a_fault_that_does_not_end_are_not_clean() -> None:
     stuck = course(bad(11.0))
     stuck.calm = False
     assert not stuck.clean
+    assert stuck.row()[4] == "NOT WITHIN A MINUTE"
+    found = course(bad(11.0))
+    assert found.outcome is not None
+    found.outcome.check = ["reserved 2, held 1"]
+    assert not found.clean
+
+
+def test_the_slowest_answers_since_it_began_are_told_with_their_kind() -> None:
+    quick, before = Heard(11.0, "show", "200", 3.0, definite=True), bad(9.0, ms=900.0)
+    told = course(before, quick, bad(11.0, ms=80.0), bad(11.5, ms=20.0))
+
+    assert told.slowest_ms == 80.0
+    assert told.slowest() == "slowest: scan 503 GATE_CLOSED 80 ms, show 200 3 ms"
 
 
 def test_only_a_loss_that_is_known_may_happen_and_what_follows_from_it() -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from server.dev.embedded_server import port_is_free
 from tests.chaos.proxy import Link
 
 
@@ -65,11 +66,56 @@ async def test_a_cut_ends_what_is_there_and_nothing_else(link: Link) -> None:
 
 
 async def test_a_way_is_cut_amid_a_message(link: Link) -> None:
-    link.cut_after(10)
+    link.cut_after(14)
+    bystander, beside = await asyncio.open_connection("127.0.0.1", link.port)
+    beside.write(b"12")
+    assert await bystander.readexactly(2) == b"12"  # counted as 2 there and 2 back
     cut_off = await through(link, b"0123456789abcdef" * 100)
 
-    assert len(cut_off) <= 10
+    assert b"0123456789".startswith(cut_off) and len(cut_off) < 10  # what went there is counted too
+    with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):  # every way that led through it
+        async with asyncio.timeout(2):
+            await bystander.readexactly(1)
+    beside.transport.abort()
     assert await through(link, b"again") == b"again"
+
+
+async def test_of_a_message_that_is_cut_only_the_beginning_arrives(link: Link) -> None:
+    arrived = bytearray()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            arrived.extend(data)
+        writer.close()
+
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
+    link.target = server.sockets[0].getsockname()[1]
+    link.cut_after(10)
+    await through(link, b"0123456789abcdef" * 100)
+    await asyncio.sleep(0.05)
+    server.close()
+
+    assert b"0123456789".startswith(arrived)  # a cut without a goodbye may lose what was under way
+
+
+async def test_what_is_healed_is_neither_slow_nor_about_to_be_cut(link: Link) -> None:
+    link.delay_s = 1.0
+    link.cut_after(10)
+    await link.heal()
+    began = time.monotonic()
+
+    assert await through(link, b"0123456789abcdef" * 100) == b"0123456789abcdef" * 100
+    assert time.monotonic() - began < 1.0
+
+
+async def test_a_port_is_nobody_elses_before_its_way_is_opened_and_free_after_its_end() -> None:
+    link = Link("test", 1)
+    assert not port_is_free(link.port)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", link.port)
+    await link.close()
+
+    assert port_is_free(link.port)
 
 
 async def test_a_refused_way_is_refused_at_once_and_comes_back_at_the_same_port(link: Link) -> None:

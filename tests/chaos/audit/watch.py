@@ -24,6 +24,7 @@ class Watch:
         self.looks = 0
         self.lag_s = 0.0  # age of the oldest decision that Redis still has
         self._products: list[str] = []
+        self._streams: list[str] = []
 
     async def look_for_ever(self) -> None:
         """Until cancelled. A Redis that is away is looked at again later."""
@@ -53,7 +54,9 @@ class Watch:
                 self.findings[name] = breach(
                     "1 never oversold", f"{name} during the run, below zero: {units}"
                 )
-        for stream in ("{stock}:orders", "{s00}:redemptions"):
+        if not self._streams:
+            self._streams = [name async for name in redis.scan_iter(count=10_000, _type="stream")]
+        for stream in self._streams:
             for entry_id, _ in await redis.xrange(stream, count=1):
                 oldest = min(oldest, int(entry_id.partition("-")[0]) / 1000)
         self.lag_s = time.time() - oldest

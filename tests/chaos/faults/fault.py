@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from redis.asyncio import Redis
 
 from tests.chaos.crowd import Crowd
 from tests.chaos.installation import Installation
 from tests.chaos.parts import ClockedValkey
+from tests.chaos.standby import ClockedPostgres
 
 
 @dataclass
@@ -21,6 +23,13 @@ class Scene:
     crowd: Crowd
     repaired: Callable[[], None]
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def postgres(self) -> ClockedPostgres:
+        """The Postgres of the moment."""
+        server = self.installed.postgres.server
+        assert isinstance(server, ClockedPostgres)
+        return server
 
     @property
     def valkey(self) -> ClockedValkey:
@@ -50,6 +59,9 @@ class Fault:
     loses: str = ""
     small_disk: bool = False  # Postgres on a file system of its own
     clocks: bool = False  # needs clocks that can be moved
+    standby: bool = False  # Postgres streams to a second one
+    workers: int = 1  # of each server
+    shards: int = 1
 
 
 FAULTS: dict[str, Fault] = {}
@@ -58,16 +70,12 @@ FAULTS: dict[str, Fault] = {}
 def fault(
     name: str,
     what: str,
-    *,
-    ack: str = "fsync",
-    loses: str = "",
-    small_disk: bool = False,
-    clocks: bool = False,
+    **more: Any,
 ) -> Callable[[Callable[[Scene], Awaitable[None]]], Callable[[Scene], Awaitable[None]]]:
-    """Enter a procedure into the list of faults."""
+    """Enter a procedure into the list of faults. `more`: the other fields of Fault."""
 
     def enter(act: Callable[[Scene], Awaitable[None]]) -> Callable[[Scene], Awaitable[None]]:
-        FAULTS[name] = Fault(name, what, act, ack, loses, small_disk, clocks)
+        FAULTS[name] = Fault(name, what, act, **more)
         return act
 
     return enter

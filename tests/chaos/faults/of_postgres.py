@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
+import time
 from contextlib import suppress
 from typing import Any
 
 import asyncpg
 
-from server.dev.embedded_postgres import EmbeddedPostgres
-from server.dev.embedded_server import free_port
-from server.dev.postgres_home import open_home
 from tests.chaos.faults.fault import Scene, fault
 from tests.chaos.parts import DatabasePart
 
 LASTS_S = 5.0
 DELAY_S = 0.3
+JUMPS_S = (-120, 120, -45, 7, 0)
+JUMPED_S = 3.0  # seen within two and a half
+SEEN_OFF_S_MAX = 1.5
+NO_ROOM = "No space left on device"
+PANIC = "PANIC:"
+REFUSED, REFUSED_S_MAX = 3, 40.0
 
 
 @fault("postgres restarted", "SIGKILL; started again 2 s later")
@@ -28,32 +31,42 @@ async def restarted(scene: Scene) -> None:
     scene.repaired()
 
 
-@fault("postgres failed over", "SIGKILL; another server is started from its disk, at another address")
+@fault(
+    "postgres failed over",
+    "SIGKILL to the primary; 1 s later its streaming replica is promoted",
+    standby=True,
+)
 async def failed_over(scene: Scene) -> None:
-    """As a machine that takes the dead one's volume over. (The embedded server lets nobody stream from it.)"""
-    installed = scene.installed
-    old = installed.postgres.server
-    assert isinstance(old, EmbeddedPostgres) and old._home is not None
-    source = old._home.folder
+    """As a failover behind a virtual address. What the primary had told as committed, the replica had on its disk."""
+    installed, standby = scene.installed, scene.installed.standby
+    assert standby is not None
     await installed.postgres.kill()
-    standby = EmbeddedPostgres(installed.folder / "standby", port=free_port())
-    await asyncio.to_thread(_take_over, source, standby)
-    installed.spare.append(old)
+    await scene.last(1.0)  # until somebody notices
+    await asyncio.to_thread(standby.promote)
+    installed.spare.append(installed.postgres.server)
     installed.postgres = DatabasePart("postgres", standby)
     await installed.postgres.start()
     installed.point_to("postgres", standby.port)
     scene.repaired()
 
 
-def _take_over(source: Any, standby: EmbeddedPostgres) -> None:
-    standby._data_dir.mkdir(mode=0o755)
-    home = open_home(standby._data_dir)
-    try:
-        command = ["cp", "-a", str(source / "data"), *map(str, source.glob("*password")), str(home.folder)]
-        subprocess.run(command, check=True, timeout=60)
-        (home.data / "postmaster.pid").unlink(missing_ok=True)
-    finally:
-        home.release()
+@fault("postgres's clock jumps", "-120 s, +120 s, -45 s, +7 s and right again, 3 s each", clocks=True)
+async def clock_jumps(scene: Scene) -> None:
+    """As a machine whose time is set by two masters that disagree. The jump is seen: now() is asked each time."""
+    clock = scene.installed.clocks["postgres"]
+    for seconds in JUMPS_S:
+        clock.set(seconds)
+        await scene.last(JUMPED_S)
+        connection = await asyncpg.connect(scene.installed.record_url, timeout=5)
+        try:
+            seen = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())")
+        finally:
+            await connection.close()
+        if abs(float(seen) - time.time() - seconds) > SEEN_OFF_S_MAX:
+            raise AssertionError(
+                f"Postgres was to be {seconds} s off, and is {float(seen) - time.time():.1f} s"
+            )
+    scene.repaired()
 
 
 @fault("postgres out of connections", f"others hold every connection for {LASTS_S:.0f} s; ours were cut")
@@ -92,18 +105,58 @@ async def slow(scene: Scene) -> None:
     scene.repaired()
 
 
-@fault("postgres full", f"no room on its disk for {LASTS_S:.0f} s", small_disk=True)
+@fault(
+    "postgres full",
+    f"no room on its disk, until 3 statements were refused and for {LASTS_S:.0f} s",
+    small_disk=True,
+)
 async def full(scene: Scene) -> None:
     """Every table that has to grow is refused; a server that gives up is started again once there is room."""
-    disk = scene.installed.small_disk
+    disk, postgres = scene.installed.small_disk, scene.postgres
     assert disk is not None
     disk.fill()
+    async with asyncio.timeout(REFUSED_S_MAX):  # an installation that never noticed proves nothing
+        while postgres.told(NO_ROOM) < REFUSED and postgres.running:
+            await asyncio.sleep(0.1)
+            disk.fill()  # what was let go of meanwhile
     await scene.last(LASTS_S)
+    scene.notes.append(f"the server's role was told {postgres.told(NO_ROOM)} times: {NO_ROOM}")
     disk.free()
-    if not scene.installed.postgres.server.running:
+    if not postgres.running:
         scene.notes.append("it ended itself, and was started again")
         await scene.installed.postgres.start()
     scene.repaired()
+
+
+@fault(
+    "postgres's log full",
+    "no room for its write-ahead log: it ends itself; room again and started",
+    small_disk=True,
+)
+async def log_full(scene: Scene) -> None:
+    """Postgres cannot commit what it cannot log, and ends with PANIC rather than forget."""
+    disk = scene.installed.small_disk
+    assert disk is not None
+    disk.fill()
+    connection = await asyncpg.connect(scene.installed.record_url, timeout=5)
+    async with asyncio.timeout(REFUSED_S_MAX):
+        while scene.postgres.running and PANIC not in await _said(scene):
+            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await connection.fetchval(
+                    "SELECT pg_logical_emit_message(true, 'ballast', repeat('x', 1000000))"
+                )
+            await asyncio.sleep(0.02)
+    connection.terminate()
+    await scene.last(1.0)
+    scene.notes.append(next(line for line in (await _said(scene)).splitlines() if PANIC in line)[:200])
+    disk.free()
+    await scene.installed.postgres.kill()
+    await scene.installed.postgres.start()
+    scene.repaired()
+
+
+async def _said(scene: Scene) -> str:
+    return await asyncio.to_thread(scene.postgres.log.read_text, errors="replace")
 
 
 @fault("both databases gone", "SIGKILL to both; Valkey back after 1 s, Postgres after 4 s")

@@ -84,6 +84,30 @@ async def _burst(gate: Gate) -> None:
 
 
 @fault(
+    "one worker of two killed", f"SIGKILL to one of the two processes of a server, {DEATHS} times", workers=2
+)
+async def worker_killed(scene: Scene) -> None:
+    """The port stays; its connections end; the parent starts another one by itself, after a pause that grows."""
+    victim = scene.installed.parts[f"a worker of {SERVERS[0]}"]
+    for _ in range(DEATHS):
+        bursting = [asyncio.create_task(_burst(gate)) for gate in scene.crowd.gates]
+        await asyncio.sleep(0.1)
+        await victim.kill()
+        await victim.start()
+        await asyncio.gather(*bursting)
+    scene.repaired()
+
+
+@fault("one shard of two shut", "the epoch of one of two shards is deleted, 3 times", workers=2, shards=2)
+async def shard_shut(scene: Scene) -> None:
+    """One shard's gate is shut until the record has been held against it; the other one's gates go on."""
+    for _ in range(3):
+        await scene.tell_redis("DEL", "{s01}:epoch")
+        await scene.last(1.5)
+    scene.repaired()
+
+
+@fault(
     "clocks go back", f"servers, workers and Valkey {BACK_S} s for 6 s, Valkey killed meanwhile", clocks=True
 )
 async def clocks_back(scene: Scene) -> None:

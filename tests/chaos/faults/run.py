@@ -30,6 +30,7 @@ CALM_S = 3.0  # so long without a bad answer, and it works again
 BACK_S_MAX = 60.0
 POSTGRES_DISK_MIB = 600
 LOOK_S = 0.1
+SLOWEST_TOLD = 6
 # What follows from a loss that a fault is known to have: what was lost is decided anew when it is asked for again.
 CONSEQUENCES = frozenset({"5 one scan_id, one verdict", "5 one QR passes once", "2 settled once", "orders"})
 HEAD = ("fault", "clients saw", "slowest", "/readyz said", "works again", "lost", "doubled", "breaches")
@@ -94,6 +95,16 @@ class Course:
             if finding.rule not in explained and not (explained and finding.kind is Kind.LOST)
         ]
 
+    def slowest(self) -> str:
+        """Which answers were the slowest ones: of each kind of command, the worst of each answer."""
+        assert self.outcome is not None
+        worst: dict[tuple[str, str], float] = {}
+        for each in self.outcome.tally.heard:
+            if each.at >= self.began:
+                worst[each.kind, each.what] = max(worst.get((each.kind, each.what), 0.0), each.ms)
+        told = sorted(worst.items(), key=lambda one: -one[1])[:SLOWEST_TOLD]
+        return "slowest: " + ", ".join(f"{kind} {what} {ms:,.0f} ms" for (kind, what), ms in told)
+
     def row(self) -> tuple[str, ...]:
         """For the table."""
         if self.skipped:
@@ -127,7 +138,8 @@ async def suffer(fault: Fault, folder: Path, seed: int) -> Course:
             return course
     try:
         place = None if disk is None else disk.folder / "postgres"
-        async with install(folder, ack=fault.ack, postgres_folder=place) as installed:
+        more = {"standby": fault.standby, "workers": fault.workers, "shards": fault.shards}
+        async with install(folder, ack=fault.ack, postgres_folder=place, **more) as installed:
             installed.small_disk = disk
             await _suffer(course, installed, seed)
     finally:
@@ -214,6 +226,7 @@ def _tell_course(course: Course) -> None:
     view.say("   " + " · ".join(course.row()[1:]))
     for finding in course.outcome.findings[:6]:
         view.say(f"   {finding.kind.name} · {finding.rule} · {finding.what}"[:500])
+    view.say(f"   {course.slowest()}")
     for each in [*course.outcome.check, *course.notes, *course.outcome.notes, *course.outcome.complaints]:
         view.say(f"   {each}"[:400])
 

@@ -225,6 +225,7 @@ async def run(
     try:
         await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
         if starting.done() and not starting.result():
+            _log.error("workers_did_not_start")  # one that was killed could not say why
             status = 1
         elif starting.done():
             _log.warning("serving", address=address, workers=len(workers), jobs=jobs is not None)

@@ -357,6 +357,13 @@ async def test_a_configuration_that_is_not_legal_is_told_once(spawn: Spawn) -> N
     assert told.count("GATELINE_SHARDS") == 1 and "Traceback" not in told
 
 
+async def test_a_first_worker_that_ends_without_a_word_ends_the_parent_with_one(tmp_path: Path) -> None:
+    worker = Worker("serve-1", ("serve", "--no-such-option"), os.environ, {}, tmp_path)
+    with structlog.testing.capture_logs() as log:
+        assert await workers.run([worker], None, "here", asyncio.Event(), asyncio.Event()) == 1
+    assert [line["event"] for line in log] == ["workers_did_not_start"]
+
+
 @pytest.mark.parametrize("number", ["0", "65", "-1", "two", "1.5", "²", ""])
 async def test_a_number_of_workers_that_cannot_be_is_a_wrong_call(spawn: Spawn, number: str) -> None:
     parent = await spawn("serve", f"--workers={number}")

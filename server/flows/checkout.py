@@ -131,8 +131,7 @@ class Checkout:
         order = await self.of_buyer(payer.buyer_id, order_id)
         if not order.payable(self._now()):
             raise Refusal(ErrorCode.ORDER_NOT_PAYABLE, status=order.status.value)
-        await self._throttle.inquiry(order_id)
-        return await self._offer(order, payer)
+        return await self._offer(order, payer, again=True)
 
     async def of_buyer(self, buyer_id: str, order_id: str) -> Order:
         """The buyer's order. Raises Refusal(ORDER_NOT_FOUND), also for the order of someone else."""
@@ -179,13 +178,16 @@ class Checkout:
 
         return await self._lookup.with_lock(order_id, act)
 
-    async def _offer(self, order: Order, payer: Payer) -> Offer:
+    async def _offer(self, order: Order, payer: Payer, *, again: bool = False) -> Offer:
         if order.total_fen == 0:
             return Offer(await self._issued(order), _FREE)
         if not order.payable(self._now()):
             return Offer(order, None)
         try:
-            return Offer(order, await self._provider.prepare(order, self._provider.select(payer), payer))
+            channel = self._provider.select(payer)
+            if again:
+                await self._throttle.inquiry(order.order_id)
+            return Offer(order, await self._provider.prepare(order, channel, payer))
         except Refusal as refusal:
             refusal.detail["order_id"] = order.order_id  # which stays payable, by POST /orders/{id}/pay
             raise

@@ -34,7 +34,8 @@ def patience_s(headers: Mapping[str, str]) -> float | None:
 
 def left_s(request: web.Request) -> float | None:
     """What is left of a request's patience. Raises Refusal(DEADLINE_PASSED) for nothing, and as `patience_s`."""
-    return patience_left_s(patience_s(request.headers), request[ARRIVED])
+    patience = patience_s(request.headers)
+    return None if patience is None else patience_left_s(patience, request[ARRIVED])
 
 
 def patience_left_s(patience_s: float | None, arrived: float) -> float | None:

@@ -9,6 +9,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from server.hot import throttle
+from server.hot.pace import steady
 from tests.conftest import Audit, eventually
 from tests.payment.conftest import AnotherServer, OpenShop, PostgresAway
 from tests.payment.record import Postgres, Record, attempts, record
@@ -129,8 +131,9 @@ async def test_a_page_of_h5_is_for_the_address_that_asked_for_it(open_shop: Open
 
 
 async def test_of_twenty_launches_asked_for_at_once_on_two_servers_the_last_one_can_be_paid(
-    shop: Shop, another_server: AnotherServer, pg: Postgres, audit: Audit
+    shop: Shop, another_server: AnotherServer, pg: Postgres, audit: Audit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(throttle, "_INQUIRED", steady(1_000, 1))
     made = await shop.order(await shop.road.product())
     order_id = made.json["order_id"]
     second = await another_server(shop)

@@ -6,8 +6,11 @@ import asyncio
 import itertools
 from typing import Any, NamedTuple
 
+import pytest
 from redis.asyncio import Redis
 
+from server.hot import throttle
+from server.hot.pace import steady
 from tests.conftest import Audit
 from tests.payment.conftest import OpenShop
 from tests.payment.record import Postgres, record
@@ -182,8 +185,9 @@ async def test_a_resume_refused_for_want_of_a_bridge_leaves_the_order_as_it_was_
 
 
 async def test_every_other_client_gets_the_channel_of_the_rules_for_a_resume(
-    shop: Shop, pg: Postgres, audit: Audit
+    shop: Shop, pg: Postgres, audit: Audit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(throttle, "_INQUIRED", steady(1_000, 1))
     made = await shop.order(await shop.road.product())
     order_id = made.json["order_id"]
     cases = sorted((case for case in CASES if case.expected != REFUSED), key=lambda case: case.expected)

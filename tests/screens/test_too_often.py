@@ -41,7 +41,8 @@ async def test_too_many_wrong_passwords_are_told_the_seconds_to_wait(
     gate = Gate(window, "en")
     await gate.log_in()
     await expect(gate.page.get_by_role("alert")).to_contain_text(held)
-    await road.parts.redis.delete(keys.tries("gina", "127.0.0.1"))
+    await road.parts.throttle.forgive("gina")
+    road.parts.throttle._held.clear()  # else this process believes for a second what it told
     await gate.log_in()
     await expect(gate.page.get_by_role("heading", name="Where do you work?")).to_be_visible()
 

@@ -170,7 +170,7 @@ async def test_dead_letters_and_a_late_outbox_degrade_but_do_not_close_the_gates
 async def test_past_so_many_waiting_logins_the_next_is_told_at_once_to_come_back(
     road: Road, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.flows.staff.PASSWORD_QUEUE_MAX", 3)
+    monkeypatch.setattr("server.flows.staff.PASSWORD_QUEUE_STRANGERS_MAX", 3)
     enough = threading.Event()
 
     def slow(password: str, phc: str) -> bool:

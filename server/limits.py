@@ -91,7 +91,7 @@ REDIS_ACK_MS_MAX = 1_000  # WAITAOF for a replica: past it the scan is "not ackn
 POSTGRES_CALL_S_MAX = 5.0  # settlement and reads; the gateway repeats a notification after 15 s
 POSTGRES_USE_S_MAX = 5.0  # all statements of one transaction or look together: then its connection is cut
 POSTGRES_STANDSTILL_S_MAX = (
-    60.0  # amid a transaction, without a statement: Postgres ends the session, and frees its locks
+    300.0  # amid a transaction, then Postgres frees its locks; rehydrating scans Redis meanwhile
 )
 POSTGRES_BULK_S_MAX = 60.0  # flushes, rehydrate pages and reports
 MIGRATION_S_MAX = 600.0  # building an index on a large table
@@ -224,9 +224,6 @@ LOGINS_STRANGERS_MAX = 64  # of them, on devices where the account never logged 
 LOGINS_FROM_MAX = 16  # of them, from one address or on one known device: 0.4 s of hashing
 FLUSH_BATCH_MAX = 5_000  # stream entries of one transaction: ~100 ms and a few MiB, so a crash repeats little
 FLUSH_ORDERS_MAX = 500  # orders of one transaction: free ones are issued there, up to 25,000 tickets
-FLUSH_S_MAX = (
-    30.0  # one flush or one batch of the outbox, a hundred times the usual: then its connection is cut
-)
 FLUSH_WAIT_S = 0.25  # an idle flusher looks up so often, to see that it is to stop
 FLUSH_LINGER_S = (
     0.02  # wait so long after the first entry, so that a busy stream is written in larger batches

@@ -105,5 +105,5 @@ def _wechat(
         (account.miniprogram_appid, account.miniprogram_secret),
         (account.appid, account.secret),
     )
-    pay = WeChatPay(database, lookup, client, keys.signer, news, account)
+    pay = WeChatPay(database, lookup, client, keys.signer, news, account, throttle)
     return WeChatParts(pay, news, WeChatDoor(database, login, throttle))

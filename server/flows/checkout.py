@@ -127,11 +127,11 @@ class Checkout:
         return await self._lookup.find(first_id)
 
     async def resume(self, payer: Payer, order_id: str) -> Offer:
-        """A fresh payment of an order that still waits for it. Raises Refusal: ORDER_NOT_PAYABLE, TOO_MANY_REQUESTS."""
+        """A fresh payment of an order that still waits for it. Raises Refusal(ORDER_NOT_PAYABLE) otherwise."""
         order = await self.of_buyer(payer.buyer_id, order_id)
         if not order.payable(self._now()):
             raise Refusal(ErrorCode.ORDER_NOT_PAYABLE, status=order.status.value)
-        return await self._offer(order, payer, again=True)
+        return await self._offer(order, payer)
 
     async def of_buyer(self, buyer_id: str, order_id: str) -> Order:
         """The buyer's order. Raises Refusal(ORDER_NOT_FOUND), also for the order of someone else."""
@@ -178,16 +178,13 @@ class Checkout:
 
         return await self._lookup.with_lock(order_id, act)
 
-    async def _offer(self, order: Order, payer: Payer, *, again: bool = False) -> Offer:
+    async def _offer(self, order: Order, payer: Payer) -> Offer:
         if order.total_fen == 0:
             return Offer(await self._issued(order), _FREE)
         if not order.payable(self._now()):
             return Offer(order, None)
         try:
-            channel = self._provider.select(payer)
-            if again:
-                await self._throttle.inquiry(order.order_id)
-            return Offer(order, await self._provider.prepare(order, channel, payer))
+            return Offer(order, await self._provider.prepare(order, self._provider.select(payer), payer))
         except Refusal as refusal:
             refusal.detail["order_id"] = order.order_id  # which stays payable, by POST /orders/{id}/pay
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from server.domain.errors import ErrorCode, Refusal
 from server.flows.lookup import TicketLoader
 from server.hot.stock import CapCode, Stock
-from server.limits import FLUSH_S_MAX, OUTBOX_BATCH_MAX
+from server.limits import OUTBOX_BATCH_MAX
 from server.store import catalog, outbox
 from server.store.locks import Lock, join_unless_loading, try_alone
 from server.store.outbox import Kind, Message
@@ -26,7 +26,7 @@ class Publisher:
 
         Raises Refusal when Postgres or Redis is away: the messages stay.
         """
-        async with self._db.transaction(use_s=FLUSH_S_MAX) as connection:
+        async with self._db.transaction() as connection:
             if not (await join_unless_loading(connection) and await try_alone(connection, Lock.OUTBOX)):
                 return 0
             waiting = await outbox.oldest(connection, OUTBOX_BATCH_MAX)

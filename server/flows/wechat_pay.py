@@ -24,6 +24,7 @@ from server.domain.payments import Channel, Payer, PaymentNews, Prepared
 from server.domain.qr_image import draw_text_svg
 from server.flows.lookup import OrderLookup
 from server.flows.wechat_news import WeChatNews
+from server.hot.throttle import Throttle
 from server.limits import ATTEMPTS_TRIED_MAX, H5_LIFE_S, PREPAY_LIFE_S
 from server.store import attempts, identities
 from server.store.pool import Connection, Database
@@ -49,6 +50,7 @@ class WeChatPay:
         signer: Signer,
         news: WeChatNews,
         account: WeChatAccount,
+        throttle: Throttle,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -58,6 +60,7 @@ class WeChatPay:
         self._signer = signer
         self._news = news
         self._account = account
+        self._throttle = throttle
         self._rules = ChannelRules(account.bridge_version_min, account.h5)
         self._now = now
 
@@ -75,8 +78,8 @@ class WeChatPay:
         """An attempt that the buyer can launch: the one there is, when it is the same and still good; else a new one.
 
         Raises Refusal: WECHAT_OPENID_REQUIRED, ORDER_NOT_PAYABLE, PAYMENT_REJECTED (WeChat said no; staff are told),
-        PAYMENT_SUPERSEDED (another channel was asked for at the same time), GATEWAY_UNAVAILABLE, NOT_RECORDED_YET,
-        POSTGRES_UNAVAILABLE.
+        PAYMENT_SUPERSEDED (another channel was asked for at the same time), TOO_MANY_REQUESTS, GATEWAY_UNAVAILABLE,
+        NOT_RECORDED_YET, POSTGRES_UNAVAILABLE.
         """
         openid = await self._openid(payer.buyer_id, channel)
         for _ in range(ATTEMPTS_TRIED_MAX):
@@ -84,7 +87,10 @@ class WeChatPay:
             if attempt.phase is Phase.CLOSING:
                 await self._news.close(attempt)
                 continue
-            launch = attempt.launchable(self._now()) or await self._prepay(attempt)
+            launch = attempt.launchable(self._now())
+            if launch is None:
+                await self._throttle.inquiry(order.order_id)
+                launch = await self._prepay(attempt)
             if launch is not None:
                 return Prepared(channel, self._payload(attempt, launch))
         raise Refusal(ErrorCode.GATEWAY_UNAVAILABLE)

@@ -58,6 +58,8 @@ class LocalBuckets:
             if len(self._levels) + len(counted) > LOCAL_BUCKETS_MAX:
                 for old in list(self._levels)[: LOCAL_BUCKETS_MAX // 2]:
                     del self._levels[old]
+            for name in counted:
+                self._levels.pop(name, None)  # to the end: the busiest are forgotten last
             self._levels |= counted
         return wait
 

@@ -1,7 +1,8 @@
 """How often something may happen: counted in Redis, so that all workers count together.
 
-It keeps guessing and hoarding slow. Where Redis is away, or takes no writes, each process counts for itself, since
-staff must be able to log in; where it is slow, what is asked is refused: else whoever slows us could guess uncounted.
+It keeps guessing and hoarding slow. Where Redis is away, or takes no writes, each process counts for itself: staff must
+be able to log in, and buyers to show their codes. Where it is slow, logins are refused: else whoever slows us could
+guess in each process anew.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Try:
 class Throttle:
     """The bounds on how often. What counts raises Refusal, with the seconds to wait, when it was too often.
 
-    Each raises Refusal(REDIS_UNAVAILABLE) besides, when Redis was not heard in time.
+    `login` raises Refusal(REDIS_UNAVAILABLE) besides, when Redis was not heard in time.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class Throttle:
         home = keys.at_home(account, address)
         if device is not None:
             buckets = [(keys.tries(account, device), _TRIES_ON_DEVICE)]
-            if not await self._wait_s("login", buckets):
+            if not await self._wait_s("login", buckets, slow_is_away=False):
                 return Try(self, buckets, home, known=True)
         own = keys.tries(account, address)
         self._still_held(own)
@@ -125,7 +126,7 @@ class Throttle:
                 (keys.tries_of_account(account), _TRIES_OF_ACCOUNT),
                 (keys.tries_from(address), _TRIES_FROM),
             )
-        if wait_s := await self._wait_s("login", buckets):
+        if wait_s := await self._wait_s("login", buckets, slow_is_away=False):
             self._note_held(own, wait_s)
             raise _too_often("login", ErrorCode.TOO_MANY_ATTEMPTS, wait_s)
         return Try(self, buckets, home, known=known)
@@ -200,13 +201,13 @@ class Throttle:
         if wait_s := await self._wait_s(limit, [bucket]):
             raise _too_often(limit, code, wait_s)
 
-    async def _wait_s(self, limit: str, buckets: Sequence[Bucket]) -> float:
+    async def _wait_s(self, limit: str, buckets: Sequence[Bucket], *, slow_is_away: bool = True) -> float:
         """The seconds to wait, by Redis; by this process's own buckets where it is away or takes no writes."""
         try:
             return await self._run(_COUNT, buckets) / 1000
-        except Slow:
-            raise
-        except Refusal:
+        except Refusal as refusal:
+            if isinstance(refusal, Slow) and not slow_is_away:
+                raise
             LIMITED.labels(limit, "local").inc()
             return self._here.count(buckets)
 

@@ -27,14 +27,13 @@ from server.limits import (
     FLUSH_BUSY_LINGER_S,
     FLUSH_LINGER_S,
     FLUSH_ORDERS_MAX,
-    FLUSH_S_MAX,
     FLUSH_WAIT_S,
     GUARD_POLL_S,
 )
 from server.store import event_rows, orders, outbox, redemptions
 from server.store.locks import join_unless_loading
 from server.store.outbox import Kind, Message
-from server.store.pool import Connection, Database
+from server.store.pool import Connection, Database, savepoint
 from server.store.redemptions import NotInRecord
 from server.telemetry import DEAD_LETTERS, FLUSH_SECONDS, FLUSHED, alert
 
@@ -96,7 +95,7 @@ class Flusher:
 
         `loading`: the caller is the rehydration itself. Raises Refusal when Redis or Postgres is away.
         """
-        async with self._db.transaction(use_s=FLUSH_S_MAX) as connection:
+        async with self._db.transaction() as connection:
             if not loading and not await join_unless_loading(connection):
                 return 0
             cursor = await redemptions.try_lock_cursor(connection, stream)
@@ -131,7 +130,7 @@ def _batch_max(stream: str) -> int:
 async def _write(connection: Connection, stream: str, entries: Sequence[Entry], stages: _Stages) -> None:
     """Write entries in order; of a batch that is refused the halves, so that only what is refused is set aside."""
     try:
-        async with connection.transaction():
+        async with savepoint(connection):
             if stream == keys.ORDERS_STREAM:
                 new = [read_order(entry.body or "") for entry in entries]
                 stages.end("parse")
@@ -170,7 +169,7 @@ async def _give_back(connection: Connection, entry: Entry) -> None:
     """Release what a refused order holds, unless the very order is recorded: told twice, it stands and holds on."""
     try:
         order = Order.just_made(read_order(entry.body or ""))
-        async with connection.transaction():
+        async with savepoint(connection):
             if await orders.get(connection, order.order_id) is None:
                 await outbox.send(connection, [Message(Kind.RELEASE, order.order_id, order.units())])
     except _REFUSED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Final, TypeAlias
 
 import asyncpg
@@ -86,15 +86,10 @@ class Database:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection for reading, without a transaction."""
-        async with self._use(self._use_s) as connection:
-            yield connection
-
-    @asynccontextmanager
-    async def _use(self, use_s: float | None) -> AsyncIterator[Connection]:
         try:
             pool = await self._open()
             async with pool.acquire(timeout=POSTGRES_ACQUIRE_S_MAX) as connection:
-                with _cut_late(connection, use_s):
+                with _cut_late(connection, self._use_s):
                     yield connection
         except _AWAY as fault:
             if isinstance(fault, ValueError):  # an argument that asyncpg cannot send: the caller's fault
@@ -102,17 +97,16 @@ class Database:
             raise Refusal(ErrorCode.POSTGRES_UNAVAILABLE) from fault
 
     @asynccontextmanager
-    async def transaction(
-        self, *, read_only: bool = False, use_s: float | None = None
-    ) -> AsyncIterator[Connection]:
+    async def transaction(self, *, read_only: bool = False) -> AsyncIterator[Connection]:
         """A connection inside one transaction: committed at the end, rolled back by any exception.
 
-        `read_only` is one snapshot for all its reads. `use_s` in place of the pool's own.
+        `read_only` is one snapshot for all its reads.
         """
         isolation: Any = "repeatable_read" if read_only else "read_committed"
         async with (
-            self._use(use_s or self._use_s) as connection,
+            self.connection() as connection,
             connection.transaction(isolation=isolation, readonly=read_only),
+            _cut_when_silent(connection),
         ):
             yield connection
 
@@ -144,20 +138,42 @@ class Database:
         return self._pool
 
 
+@asynccontextmanager
+async def savepoint(connection: Connection) -> AsyncIterator[None]:
+    """A part of a transaction that may be rolled back by itself."""
+    async with connection.transaction(), _cut_when_silent(connection):
+        yield
+
+
+@asynccontextmanager
+async def _cut_when_silent(connection: Connection) -> AsyncIterator[None]:
+    """Cut a connection that did not answer in time. What was begun on it, Postgres undoes by itself.
+
+    To roll back it would be asked once more, and waited for as long.
+    """
+    try:
+        yield
+    except TimeoutError:
+        _cut(connection)
+        raise
+
+
 @contextmanager
 def _cut_late(connection: Connection, use_s: float | None) -> Iterator[None]:
-    """Cut the connection when its use takes too long. What was begun on it, Postgres undoes by itself.
-
-    Cancelling would not bound it: to cancel, and to roll back, Postgres is asked once more, and waited for as long.
-    """
+    """Cut the connection when its use takes too long, whatever it waits for."""
     if use_s is None:
         yield
         return
-    cut = asyncio.get_running_loop().call_later(use_s, connection.terminate)
+    cut = asyncio.get_running_loop().call_later(use_s, _cut, connection)
     try:
         yield
     finally:
         cut.cancel()
+
+
+def _cut(connection: Connection) -> None:
+    with suppress(asyncpg.InterfaceError):  # it was given back: Postgres had ended it before
+        connection.terminate()
 
 
 async def _as_it_was(connection: Connection) -> None:

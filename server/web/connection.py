@@ -191,8 +191,8 @@ class ScanConnection(PatientConnection):
             waiter.set_result(None)
             return
         self._under_way = True
-        if self._idle is not None:
-            self.known(staff=True)
+        if self._may_go:
+            self.keep()
         try:
             patience_s = patience_left_s(scan.patience_s, self._arrivals[0])
             asked = presented(scan.asked, scan.scan_id)
@@ -235,7 +235,7 @@ class ScanConnection(PatientConnection):
     def _handled(self) -> None:
         """What aiohttp's loop does after each request."""
         self._messages.popleft()
-        self.handling()
+        self.take_arrival()
         if self._parser is None or self._close or self.transport is None:
             if self.transport is not None:
                 self.transport.close()

@@ -1,6 +1,7 @@
 """How long a client waits: the header `X-Deadline-Ms`, on whatever waits for a decision of Redis.
 
-It counts from when the request was here: the last byte of its head, or a frame, had come, and waited for its turn.
+It counts from when the request was here: the last byte of its head had come, and waited for its turn. A frame counts
+from when it is read; while 64 of its socket are under way, that is when answers are taken.
 """
 
 from __future__ import annotations

@@ -51,8 +51,9 @@ def _caller(request: web.Request, audiences: frozenset[Audience]) -> Caller | Op
     caller = request.app[appkeys.TOKENS].verify(authorization(request.headers))
     if caller.audience not in audiences:
         raise Refusal(ErrorCode.FORBIDDEN)
-    is_buyer = caller.audience is Audience.BUYER
-    asks = caller if is_buyer else staff(caller, request.app[appkeys.DIRECTORY].current)
+    if caller.audience is Audience.BUYER:
+        return caller
+    operator = staff(caller, request.app[appkeys.DIRECTORY].current)
     if isinstance(request.protocol, PatientConnection):
-        request.protocol.known(staff=not is_buyer)
-    return asks
+        request.protocol.keep()
+    return operator

@@ -76,7 +76,7 @@ _ASK: Final = (E.ORDER_NOT_FOUND, E.GATEWAY_UNAVAILABLE, E.REDIS_UNAVAILABLE, *_
 _MISMATCH: Final = (E.AMOUNT_MISMATCH, E.PAYEE_MISMATCH, E.TRANSACTION_CONFLICT, E.NOT_RECORDED_YET)
 _PAY: Final = (
     E.MINI_PROGRAM_BRIDGE_REQUIRED, E.GATEWAY_NOT_OFFERED, E.CHANNEL_NOT_OFFERED, E.WECHAT_OPENID_REQUIRED,
-    E.PAYMENT_SUPERSEDED, E.PAYMENT_REJECTED, *_MISMATCH, *_ASK,
+    E.PAYMENT_SUPERSEDED, E.PAYMENT_REJECTED, E.TOO_MANY_REQUESTS, *_MISMATCH, *_ASK,
 )  # fmt: skip
 _SCAN: Final = (E.SCAN_ID_CONFLICT, E.NOT_RECORDED_YET, *_GATE, *_RECORD)
 _TOKEN: Final = (E.QR_MALFORMED, E.QR_TAMPERED, E.QR_EXPIRED, E.QR_UNKNOWN_KEY)
@@ -92,14 +92,14 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="POST", path="/auth/guest/login", handler=buyer.guest_login, answer=buyer.BuyerToken,
-        errors=(E.TOO_MANY_GUESTS, E.REDIS_UNAVAILABLE), guest_only=True,
+        errors=(E.TOO_MANY_GUESTS,), guest_only=True,
     ),
     Route(
         method="POST", path="/auth/wechat/login", handler=wechat.wechat_login, body=wechat.WeChatLogin,
         answer=buyer.BuyerToken,
         errors=(
             E.WECHAT_CODE_INVALID, E.WECHAT_LOGIN_REFUSED, E.WECHAT_UNAVAILABLE, E.CHANNEL_NOT_OFFERED, E.OVERLOADED,
-            E.TOO_MANY_ATTEMPTS, E.REDIS_UNAVAILABLE, *_RECORD,
+            E.TOO_MANY_ATTEMPTS, *_RECORD,
         ),
         wechat_only=True,
     ),
@@ -118,7 +118,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         method="POST", path="/orders/{order_id}/pay", handler=buyer.pay_order, access=Access.BUYER,
         body=buyer.PayRequest, body_required=False, answer=buyer.OfferAnswer,
-        errors=(E.ORDER_NOT_PAYABLE, E.TOO_MANY_REQUESTS, *_PAY),
+        errors=(E.ORDER_NOT_PAYABLE, *_PAY),
     ),
     Route(
         method="POST", path="/orders/{order_id}/query", handler=buyer.query_order, access=Access.BUYER,
@@ -156,8 +156,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         method="POST", path="/qr/{code}", handler=tickets.show_qr, access=Access.BUYER, query=tickets.QrQuery,
-        answer=tickets.QrAnswer,
-        errors=(E.TICKET_NOT_FOUND, E.TICKET_NOT_USABLE, E.TOO_MANY_REQUESTS, E.REDIS_UNAVAILABLE, *_RECORD),
+        answer=tickets.QrAnswer, errors=(E.TICKET_NOT_FOUND, E.TICKET_NOT_USABLE, E.TOO_MANY_REQUESTS, *_RECORD),
     ),
     Route(
         method="GET", path="/qr/{code}/info", handler=gate.ticket_info, access=Access.OWNER_OR_OPERATOR,

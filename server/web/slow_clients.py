@@ -6,17 +6,16 @@ in `body.py`, idle connections in `service.py`.) What cannot be read as HTTP is 
 Like `connection.py` this stands on a few names of aiohttp's connection that are not its public interface: `_messages`
 (what was parsed and not yet handled) and `_waiter` (its loop waits on it for the next).
 
-When places run short, the connection goes that is idle longest among those that never showed a good token; where there
-is none, among those of buyers, whose tokens anybody gets. Staff's are kept: gates above all.
+When places run short, the connection goes that is idle longest, of those that never showed a token of the staff:
+anybody gets a buyer's. Staff's are kept, gates above all.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
-from itertools import chain
 from typing import Any, Final
 
 from aiohttp import web
@@ -36,7 +35,7 @@ _SENT_UNTAKEN: Final = getattr(
 class PatientConnection(RequestHandler):
     """A connection of aiohttp's, with bounds for a client that is slow."""
 
-    __slots__ = ("_arrivals", "_deaf_due", "_head_due", "_heard", "_idle", "_server", "arrived")
+    __slots__ = ("_arrivals", "_deaf_due", "_head_due", "_heard", "_may_go", "_server", "arrived")
 
     def __init__(self, manager: PatientServer, **options: Any) -> None:
         super().__init__(manager, **options)
@@ -44,7 +43,7 @@ class PatientConnection(RequestHandler):
         self.arrived = 0.0  # when what is being read now came, by the loop's clock
         self._arrivals: deque[float] = deque()  # the same of each of `_messages`
         self._heard = False  # a whole head has come
-        self._idle: dict[PatientConnection, None] | None = manager.strangers  # among whom it may have to go
+        self._may_go = True  # for a newcomer, when places run short
         self._head_due: asyncio.TimerHandle | None = None  # while a part of a head is here
         self._deaf_due: asyncio.TimerHandle | None = None  # while more is written than the client takes
 
@@ -61,7 +60,7 @@ class PatientConnection(RequestHandler):
         for due in (self._head_due, self._deaf_due):
             if due is not None:
                 due.cancel()
-        self._leave_idle()
+        self.keep()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -78,8 +77,8 @@ class PatientConnection(RequestHandler):
         for _ in range(len(self._messages) - before):
             self._arrivals.append(self.arrived)
 
-    def handling(self) -> float:
-        """When the message arrived that is being taken from `_messages`."""
+    def take_arrival(self) -> float:
+        """When the message arrived that is being taken from `_messages`; once for each."""
         # What comes behind an upgrade that was declined aiohttp parses by itself: it came with the last bytes at most.
         return self._arrivals.popleft() if self._arrivals else self.arrived
 
@@ -96,22 +95,14 @@ class PatientConnection(RequestHandler):
     def _hear(self) -> None:
         """A whole head has come: of all that may have to go, this one is now the last."""
         self._heard = True
-        if self._idle is not None:
-            self._idle[self] = self._idle.pop(self)
+        if self._may_go:
+            self._server.may_go.move_to_end(self)
 
-    def known(self, *, staff: bool) -> None:
-        """A good token was shown."""
-        if self._idle is None or (self._idle is self._server.buyers and not staff):
-            return
-        self._leave_idle()
-        if not staff:
-            self._idle = self._server.buyers
-            self._idle[self] = None
-
-    def _leave_idle(self) -> None:
-        if self._idle is not None:
-            self._idle.pop(self, None)
-            self._idle = None
+    def keep(self) -> None:
+        """Close it for no newcomer: a good token of the staff was shown."""
+        if self._may_go:
+            self._may_go = False
+            self._server.may_go.pop(self, None)
 
     def pause_writing(self) -> None:
         """The client does not take what was written."""
@@ -137,7 +128,7 @@ class PatientConnection(RequestHandler):
 
     def no_room(self) -> None:
         """End it: the place is needed."""
-        self._leave_idle()
+        self.keep()  # from another newcomer
         self._cut("NO_ROOM")
 
     def _cut(self, reason: str, transport: asyncio.Transport | None = None) -> None:
@@ -179,8 +170,7 @@ class PatientServer(web.Server):
         )
         self._connections_max = connections_max
         # The one that is idle longest comes first: who said nothing yet is idle since it came.
-        self.strangers: dict[PatientConnection, None] = {}
-        self.buyers: dict[PatientConnection, None] = {}
+        self.may_go: OrderedDict[PatientConnection, None] = OrderedDict()
 
     def __call__(self) -> RequestHandler:
         """A connection."""
@@ -188,10 +178,9 @@ class PatientServer(web.Server):
 
     def came(self, connection: PatientConnection) -> None:
         """Make room if there is none; where all places are staff's, the newcomer goes."""
-        goes = next(chain(self.strangers, self.buyers), connection)
-        self.strangers[connection] = None
+        self.may_go[connection] = None
         if len(self._connections) > self._connections_max:
-            goes.no_room()
+            next(iter(self.may_go)).no_room()
 
 
 class PatientRunner(web.AppRunner):
@@ -216,7 +205,7 @@ def _arriving(make: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseReq
         message: object, payload: object, connection: PatientConnection, *more: object
     ) -> web.BaseRequest:
         made = make(message, payload, connection, *more)
-        made[ARRIVED] = connection.handling()
+        made[ARRIVED] = connection.take_arrival()
         return made
 
     return request

@@ -9,8 +9,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from server.hot import throttle
+from server.hot import keys, throttle
 from server.hot.pace import steady
+from server.limits import INQUIRIES_FREE
 from tests.conftest import Audit, eventually
 from tests.payment.conftest import AnotherServer, OpenShop, PostgresAway
 from tests.payment.record import Postgres, Record, attempts, record
@@ -103,6 +104,36 @@ async def test_a_switch_closes_the_old_number_at_wechat_and_takes_a_new_one(
         assert await shop.pay(made) == GONE
         assert await shop.pay(switched) in PAYS
         await shop.until_status(order_id, "PAID")
+    await audit(shop.road)
+
+
+async def test_a_buyer_who_switches_all_the_time_is_told_to_wait_and_the_order_stays_payable(
+    shop: Shop, audit: Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By resuming, or by asking for the same order once more. What can be launched already is asked of nobody."""
+    monkeypatch.setattr(throttle, "_INQUIRED", steady(INQUIRIES_FREE, 30))
+    product, (one, other, *_) = await shop.road.product(), WAYS.values()
+    made = await shop.order(product, key="again", **one)
+    order_id = made.json["order_id"]
+    for _ in range(2 * INQUIRIES_FREE):
+        assert launch(await shop.resume(order_id, **one)) == launch(made)
+    for number in range(INQUIRIES_FREE - 1):
+        way = (other, one)[number % 2]
+        again = shop.order(product, key="again", **way) if number % 3 else shop.resume(order_id, **way)
+        made = await again
+        assert made.status in (200, 201), made
+
+    for beyond in (await shop.resume(order_id, **one), await shop.order(product, key="again", **other)):
+        if beyond.status != 429:
+            assert launch(beyond) == launch(made), "the way it is prepared for"
+            continue
+        assert (beyond.json["code"], beyond.json["order_id"]) == ("TOO_MANY_REQUESTS", order_id)
+
+    prepared = [call.name for call in shop.wechat.received if call.name in ("jsapi", "native", "h5")]
+    assert len(prepared) == INQUIRIES_FREE
+    await shop.road.parts.redis.delete(keys.inquired(order_id))
+    assert await shop.pay(await shop.resume(order_id, **one)) in PAYS
+    await shop.until_status(order_id, "PAID")
     await audit(shop.road)
 
 

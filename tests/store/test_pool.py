@@ -15,7 +15,7 @@ import pytest
 from server.domain.errors import ErrorCode, Refusal
 from server.store import pool
 from server.store.locks import Lock, try_alone
-from server.store.pool import Database
+from server.store.pool import Database, savepoint
 
 
 @pytest.fixture
@@ -112,14 +112,27 @@ async def test_the_bound_of_a_use_is_that_of_all_its_statements(database_url: st
     assert asked == 2
 
 
-async def test_a_transaction_may_have_a_bound_of_its_own(database_url: str) -> None:
-    database = Database(database_url, size_max=1)
-    with pytest.raises(Refusal) as refused:
-        async with database.transaction(use_s=0.2) as connection:
-            await connection.execute("SELECT pg_sleep(2)")
+async def test_a_statement_without_an_answer_is_waited_for_once_and_not_for_each_rollback(
+    database_url: str,
+) -> None:
+    """Where a use may be as long as it likes: its statements may not."""
+    database = Database(database_url, size_max=1, call_s=1.0)
+    session = 0
+    began = time.monotonic()
+    try:
+        with pytest.raises(Refusal) as refused:
+            async with database.transaction() as connection, savepoint(connection):
+                session = await connection.fetchval("SELECT pg_backend_pid()")
+                os.kill(session, signal.SIGSTOP)
+                await connection.execute("SELECT 1")
+        took = time.monotonic() - began
+    finally:
+        if session:
+            os.kill(session, signal.SIGCONT)
     await database.close()
 
     assert refused.value.code is ErrorCode.POSTGRES_UNAVAILABLE
+    assert took < 1.8
 
 
 async def test_postgres_itself_ends_who_stands_still_amid_a_transaction(

@@ -26,9 +26,9 @@ WORDS: Final[dict[str, Word]] = {
         "550e8400-e29b-41d4-a716-446655440000",
     ),
     "X-Deadline-Ms": Word(
-        "Milliseconds that the client waits for the decision, at most 60,000, from when the head of its request (or "
-        "its frame) has come. Past them it is told DEADLINE_PASSED: not decided, or decided and recorded; a retry with "
-        "the same ids is told which.",
+        "Milliseconds that the client waits for the decision, at most 60,000, from when the head of its request has "
+        "come (of a frame: from when it is read). Past them it is told DEADLINE_PASSED: not decided, or decided and "
+        "recorded; a retry with the same ids is told which.",
         800,
     ),
     "X-Signature": Word("`v1=` and the hex HMAC-SHA256, with the shared secret, of timestamp, dot and raw body."),

@@ -20,12 +20,11 @@ from redis.asyncio import Redis
 from server import config as configuration
 from server.config import Config
 from server.dev.embedded_postgres import EmbeddedPostgres
-from server.dev.embedded_server import free_port
 from server.store.migrate import migrate_by_owner
 from tests.chaos.clock import Clock
 from tests.chaos.disk import SmallDisk
 from tests.chaos.parts import ClockedValkey, DatabasePart, Gateline, OneWorker, Part
-from tests.chaos.proxy import Link
+from tests.chaos.proxy import Link, held_port
 from tests.chaos.standby import ClockedPostgres, stand_by
 
 SERVERS = ("serve-1", "serve-2")
@@ -183,10 +182,11 @@ async def _assemble(
     }
     links: dict[str, Link] = {}
     gatelines = {}
+    held = {name: held_port() for name in (*SERVERS, *WORKERS)}  # so that no link takes it
     for name in (*SERVERS, *WORKERS):
         for database_name, port in (("redis", valkey.port), ("postgres", postgres.port)):
             links[f"{name}>{database_name}"] = Link(f"{name}>{database_name}", port)
-        port = free_port()
+        port = held[name].getsockname()[1]
         own = {
             **settings,
             "GATELINE_PORT": str(port),
@@ -198,6 +198,8 @@ async def _assemble(
             links[f"clients>{name}"] = Link(f"clients>{name}", port)
         words = ("serve", "--workers", str(workers)) if name in SERVERS else ("work",)
         gatelines[name] = Gateline(name, words, own, clocks[name])
+    for plug in held.values():
+        plug.close()
     valkey_part, postgres_part = DatabasePart("valkey", valkey), DatabasePart("postgres", postgres)
     for part in (valkey_part, postgres_part):
         await part.start()

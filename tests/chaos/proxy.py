@@ -24,7 +24,7 @@ class Link:
         """`target`: a port of this machine."""
         self.name = name
         self._held: socket.socket | None = (
-            _held()
+            held_port()
         )  # from now on, so that no one takes the port before it is opened
         self.port = self._held.getsockname()[1]
         self.target = target
@@ -131,7 +131,7 @@ class Link:
                 await writer.drain()
 
 
-def _held() -> socket.socket:
+def held_port() -> socket.socket:
     """A free port, bound and not yet listened at: who connects is refused. Raises OSError when none was found."""
     for _ in range(PORT_TRIES):
         # Without SO_REUSEADDR: with it on both sides, Linux lets another one bind to it too.

@@ -230,7 +230,7 @@ async def test_fifty_notifications_at_once_on_two_servers_amid_queries_settle_on
 
     told, asked = await asyncio.gather(
         asyncio.gather(*(shop.wechat.notify(number, url=addresses[turn % 2]) for turn in range(50))),
-        asyncio.gather(*((shop, second)[turn % 2].query(order_id) for turn in range(10))),
+        asyncio.gather(*((shop, second)[turn % 2].query(order_id) for turn in range(8))),  # none too often
     )
 
     assert {(each.status, "PAID" in each.body) for each in told} == {(200, True)}

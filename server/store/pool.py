@@ -106,9 +106,9 @@ class Database:
         async with (
             self.connection() as connection,
             connection.transaction(isolation=isolation, readonly=read_only),
-            _cut_when_silent(connection),
         ):
-            yield connection
+            with _cut_when_silent(connection):
+                yield connection
 
     async def session(self) -> asyncpg.Connection[asyncpg.Record]:
         """A connection of one's own, outside the pool, for session locks; the caller closes it."""
@@ -141,12 +141,13 @@ class Database:
 @asynccontextmanager
 async def savepoint(connection: Connection) -> AsyncIterator[None]:
     """A part of a transaction that may be rolled back by itself."""
-    async with connection.transaction(), _cut_when_silent(connection):
-        yield
+    async with connection.transaction():
+        with _cut_when_silent(connection):
+            yield
 
 
-@asynccontextmanager
-async def _cut_when_silent(connection: Connection) -> AsyncIterator[None]:
+@contextmanager
+def _cut_when_silent(connection: Connection) -> Iterator[None]:
     """Cut a connection that did not answer in time. What was begun on it, Postgres undoes by itself.
 
     To roll back it would be asked once more, and waited for as long.

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,6 +43,13 @@ class Part(Protocol):
 
     def go_on(self) -> None:
         """SIGCONT."""
+
+
+def _signal_all(pids: Sequence[int], number: signal.Signals) -> None:
+    """To those of them that are still there."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 class Gateline:
@@ -83,9 +90,7 @@ class Gateline:
         pids = [process.pid, *children(process.pid)]
         with suppress(ProcessLookupError):  # it may have ended by itself
             process.send(signal.SIGSTOP)  # so that it starts no worker meanwhile
-        for pid in pids[1:]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _signal_all(pids[1:], signal.SIGKILL)
         await process.kill()
         self._keep(process, pids)
 
@@ -112,9 +117,7 @@ class Gateline:
 
     def _signal(self, number: signal.Signals) -> None:
         if self.process is not None:
-            for pid in (self.process.pid, *children(self.process.pid)):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, number)
+            _signal_all([self.process.pid, *children(self.process.pid)], number)
 
     def _keep(self, process: Process, pids: list[int]) -> None:
         self.log += process.log
@@ -147,9 +150,9 @@ class OneWorker:
         process = self._server.process
         if process is None or not any(line.get("event") == "serving" for line in process.log):
             return
-        for pid in sorted(children(process.pid))[:1]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        eldest = sorted(children(process.pid))[:1]
+        _signal_all(eldest, signal.SIGKILL)
+        for pid in eldest:
             forget(pid)
 
     def halt(self) -> None:
@@ -163,9 +166,7 @@ class OneWorker:
     def _signal(self, number: signal.Signals) -> None:
         process = self._server.process
         pids = sorted(children(process.pid)) if process is not None else []
-        for pid in pids if number == signal.SIGCONT else pids[:1]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+        _signal_all(pids if number == signal.SIGCONT else pids[:1], number)
 
 
 class ClockedValkey(EmbeddedValkey):
@@ -250,6 +251,4 @@ class DatabasePart:
 
     def _signal(self, number: signal.Signals) -> None:
         if self.server.running:
-            for pid in (self.server.pid, *children(self.server.pid)):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, number)
+            _signal_all([self.server.pid, *children(self.server.pid)], number)

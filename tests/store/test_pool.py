@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import asyncpg
@@ -23,6 +23,20 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url, size_max=1)
     yield database
     await database.close()
+
+
+@pytest.fixture
+def stand_still() -> Iterator[Callable[[int], None]]:
+    """Stops a session, by its process; the test's end lets it go on."""
+    stopped: list[int] = []
+
+    def stop(session: int) -> None:
+        os.kill(session, signal.SIGSTOP)
+        stopped.append(session)
+
+    yield stop
+    for session in stopped:
+        os.kill(session, signal.SIGCONT)
 
 
 async def test_giving_a_connection_back_asks_postgres_nothing(database: Database) -> None:
@@ -73,26 +87,19 @@ async def test_a_transaction_that_nobody_ended_does_not_reach_the_next_user(data
 
 
 async def test_a_use_takes_no_longer_than_its_bound_however_postgres_hangs(
-    database_url: str, pg: asyncpg.Connection[Any]
+    database_url: str, stand_still: Callable[[int], None]
 ) -> None:
     """Its session stands still amid a transaction: neither a cancel nor a rollback would be answered."""
     database = Database(database_url, size_max=1, call_s=1.0, use_s=1.0)
-    session = 0
     began = time.monotonic()
-    try:
-        with pytest.raises(Refusal) as refused:
-            async with database.transaction() as connection:
-                session = await connection.fetchval("SELECT pg_backend_pid()")
-                await connection.execute("INSERT INTO functions VALUES ('bus', 'Bus')")
-                os.kill(session, signal.SIGSTOP)
-                await connection.execute("INSERT INTO functions VALUES ('tram', 'Tram')")
-        took = time.monotonic() - began
-    finally:
-        if session:
-            os.kill(session, signal.SIGCONT)
+    with pytest.raises(Refusal) as refused:
+        async with database.transaction() as connection:
+            await connection.execute("INSERT INTO functions VALUES ('bus', 'Bus')")
+            stand_still(await connection.fetchval("SELECT pg_backend_pid()"))
+            await connection.execute("INSERT INTO functions VALUES ('tram', 'Tram')")
 
+    assert time.monotonic() - began < 1.8
     assert refused.value.code is ErrorCode.POSTGRES_UNAVAILABLE
-    assert took < 1.8
     async with database.connection() as connection:
         assert await connection.fetchval("SELECT count(*) FROM functions") == 0
     await database.close()
@@ -113,26 +120,19 @@ async def test_the_bound_of_a_use_is_that_of_all_its_statements(database_url: st
 
 
 async def test_a_statement_without_an_answer_is_waited_for_once_and_not_for_each_rollback(
-    database_url: str,
+    database_url: str, stand_still: Callable[[int], None]
 ) -> None:
     """Where a use may be as long as it likes: its statements may not."""
     database = Database(database_url, size_max=1, call_s=1.0)
-    session = 0
     began = time.monotonic()
-    try:
-        with pytest.raises(Refusal) as refused:
-            async with database.transaction() as connection, savepoint(connection):
-                session = await connection.fetchval("SELECT pg_backend_pid()")
-                os.kill(session, signal.SIGSTOP)
-                await connection.execute("SELECT 1")
-        took = time.monotonic() - began
-    finally:
-        if session:
-            os.kill(session, signal.SIGCONT)
-    await database.close()
+    with pytest.raises(Refusal) as refused:
+        async with database.transaction() as connection, savepoint(connection):
+            stand_still(await connection.fetchval("SELECT pg_backend_pid()"))
+            await connection.execute("SELECT 1")
 
+    assert time.monotonic() - began < 1.8
     assert refused.value.code is ErrorCode.POSTGRES_UNAVAILABLE
-    assert took < 1.8
+    await database.close()
 
 
 async def test_postgres_itself_ends_who_stands_still_amid_a_transaction(

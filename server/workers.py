@@ -177,7 +177,10 @@ class Worker:
                 self._process.send_signal(signal.SIGHUP)
 
     async def end(self, seconds: float) -> int:
-        """Ask the process to finish what it began, wait so long, then kill it; its exit status."""
+        """Ask the process to finish what it began, wait so long, then kill it; its exit status.
+
+        0, too, where it was asked before it could listen: nothing had begun.
+        """
         if self._process is None:
             return 0
         process = self._process
@@ -191,6 +194,8 @@ class Worker:
                 process.kill()
             await process.wait()
         self._ended()
+        if self._up_since is None and process.returncode == -signal.SIGTERM:
+            return 0
         return process.returncode or 0
 
     def _ended(self) -> None:

@@ -309,6 +309,22 @@ async def test_told_to_stop_all_finish_what_was_begun_and_flush(
     assert parent.errors() == []
 
 
+async def test_told_to_stop_while_a_worker_starts_all_end_in_order(spawn: Spawn) -> None:
+    parent = await spawn("serve", "--workers", "2", "--with-jobs")
+    async with asyncio.timeout(20):
+        while len(pids := [*serving_children(parent)]) < 3:
+            await asyncio.sleep(0.005)
+    os.kill(pids[-1], signal.SIGSTOP)  # far from serving: it has not begun to read its own code
+    parent.send(signal.SIGTERM)
+    await asyncio.sleep(0.2)
+    os.kill(pids[-1], signal.SIGCONT)
+
+    assert await parent.ended() == 0
+    assert not [line for line in parent.log if line.get("event") == "serving"]
+    assert not [pid for pid in pids if alive(pid)]
+    assert parent.errors() == []
+
+
 async def test_workers_end_when_their_parent_is_killed(spawn: Spawn, config: Config) -> None:
     async with two_workers(spawn, config) as (parent, _):
         pids = [*serving_children(parent)]

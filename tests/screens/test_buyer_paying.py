@@ -97,20 +97,27 @@ async def test_the_order_is_looked_at_every_3_s_and_wechat_asked_every_6_s_while
     await buyer.order()
     await expect(buyer.page.locator(".scan img")).to_be_visible()
     await buyer.window.stop_the_clock()
-    await buyer.page.evaluate("window.asked = []")
+
+    async def all_answered() -> None:
+        while await buyer.page.evaluate("window.open"):
+            await asyncio.sleep(0.01)
 
     async def passes(quarters: int) -> dict[str, list[float]]:
         """So many quarters of a second by the page's clock, and each answer has come; when it asked, by how."""
         for _ in range(quarters):
             await buyer.page.clock.run_for(250)
-            while await buyer.page.evaluate("window.open"):
-                await asyncio.sleep(0.01)
+            await all_answered()
         asked = await buyer.page.evaluate("window.asked")
         return {how: [at for how_, at in asked if how_ == how] for how in ("GET", "POST")}
 
+    await all_answered()
+    await buyer.page.evaluate("window.asked = []")
     at = await passes(60)
-    assert [later - sooner for sooner, later in pairwise(at["GET"])] == [pytest.approx(3_000, abs=251)] * 4
-    assert [later - sooner for sooner, later in pairwise(at["POST"])] == [pytest.approx(6_000, abs=251)]
+    pauses = {how: [later - sooner for sooner, later in pairwise(at[how])] for how in ("GET", "POST")}
+    assert len(pauses["GET"]) >= 3 and pauses["GET"] == [pytest.approx(3_000, abs=251)] * len(pauses["GET"])
+    assert len(pauses["POST"]) >= 1 and pauses["POST"] == [pytest.approx(6_000, abs=251)] * len(
+        pauses["POST"]
+    )
     await buyer.tab("My tickets")
     assert await passes(60) == at
 

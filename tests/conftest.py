@@ -6,7 +6,7 @@ import asyncio
 import base64
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +17,26 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer, unused_port
 from redis.asyncio import Redis
 
+from server import app as application
 from server import config as configuration
 from server.app import Parts, build_app, build_jobs, open_parts
 from server.config import Config
 from server.config.wechat import NOTIFY_PATH
 from server.dev.embedded import EmbeddedPostgres, EmbeddedServers, embedded
 from server.dev.wechat_keys import WeChatKeys
+from server.flows import checkout, lookup, staff
+from server.hot import batcher, connection
 from server.jobs import flusher
 from server.jobs.check import check
+from server.store import pool
 from server.store.migrate import migrate_by_owner
-from server.web import appkeys
+from server.web import appkeys, wechat
 from server.web.connection import ExpressRunner
-from tests.road import Road
+from tests.road import PATIENCE_S, Road
 
 TESTS = Path(__file__).parent
 TEMPLATE = "gateline_template"
+SERVER_PATIENCE_S = 15.0  # far above a stall, and told long before a test gives up
 # Files of a minute and more, the longest first: begun last, one of them would keep all other processes waiting.
 LONG_FILES = (
     "bench/test_bench_run.py",
@@ -57,10 +62,34 @@ def key() -> str:
     return base64.b64encode(secrets.token_bytes(32)).decode()
 
 
+# Where a server waits for its databases. The honest bounds pass in a stall of the machine that runs the tests.
+BOUNDS_OF_DATABASES = (
+    (connection, "REDIS_CALL_S_MAX"),
+    (connection, "REDIS_CONNECT_S_MAX"),
+    (batcher, "QUEUED_S_MAX"),
+    (pool, "POSTGRES_CALL_S_MAX"),
+    (pool, "POSTGRES_CONNECT_S_MAX"),
+    (pool, "POSTGRES_ACQUIRE_S_MAX"),
+    (application, "POSTGRES_USE_S_MAX"),
+    (checkout, "READ_OWN_WRITE_S_MAX"),
+    (lookup, "READ_OWN_WRITE_S_MAX"),
+    (lookup, "TICKET_LOAD_S_MAX"),
+    (staff, "PASSWORD_WAIT_S_MAX"),
+    (wechat, "NOTIFY_ANSWER_S_MAX"),
+)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _impatient_flushers() -> Iterator[None]:
-    """An idle flusher looks up every 30 ms instead of 250, so that the server of each test stops at once."""
+def _servers_of_this_process() -> Iterator[None]:
+    """They wait longer for their databases; what is about such a bound sets it.
+
+    An idle flusher looks up every 30 ms instead of 250, so that the server of each test stops at once.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        for module, name in BOUNDS_OF_DATABASES:
+            patch.setattr(module, name, SERVER_PATIENCE_S)
+        patch.setitem(connection.ask.__kwdefaults__, "seconds", SERVER_PATIENCE_S)
+        patch.setitem(pool.Database.__init__.__kwdefaults__, "call_s", SERVER_PATIENCE_S)
         patch.setattr(flusher, "FLUSH_WAIT_S", 0.03)
         yield
 
@@ -250,8 +279,26 @@ def embedded_postgres(servers: EmbeddedServers) -> EmbeddedPostgres:
     return servers.postgres
 
 
-async def eventually(probe: Callable[[], Awaitable[bool]], *, seconds: float = 5.0) -> None:
-    """Wait until the probe is true; fails after the time."""
-    async with asyncio.timeout(seconds):
+@contextmanager
+def redis_given_up_after(seconds: float) -> Iterator[None]:
+    """Each call to Redis, by the servers of this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(connection.ask.__kwdefaults__, "seconds", seconds)
+        yield
+
+
+@asynccontextmanager
+async def redis_held(redis: Redis) -> AsyncIterator[None]:
+    """Redis takes every script and every write, and answers none of them until the end."""
+    await redis.client_pause(600_000, all=False)
+    try:
+        yield
+    finally:
+        await redis.client_unpause()
+
+
+async def eventually(probe: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until the probe is true; fails after `PATIENCE_S`."""
+    async with asyncio.timeout(PATIENCE_S):
         while not await probe():
             await asyncio.sleep(0.02)

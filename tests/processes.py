@@ -17,12 +17,10 @@ from aiohttp import ClientSession
 from server.app import open_parts
 from server.config import Config
 from server.hot.backlog import Backlog
-from tests.road import Road
+from tests.road import PATIENCE_S, Road
 
 ROOT = Path(__file__).parents[1]
 GATELINE = ("-m", "server.cli")
-START_S_MAX = 40.0  # two cores shared with other tests; one second a process otherwise
-STOP_S_MAX = 30.0  # what Kubernetes gives
 
 
 class Process:
@@ -50,7 +48,7 @@ class Process:
 
     async def until(self, event: str) -> dict[str, Any]:
         """Wait for this event in the log; fails when the process ends before."""
-        async with asyncio.timeout(START_S_MAX):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 for line in self.log:
                     if line.get("event") == event:
@@ -63,7 +61,7 @@ class Process:
 
     async def ended(self) -> int:
         """Wait for its end; the exit status, below zero for the signal that ended it."""
-        async with asyncio.timeout(STOP_S_MAX):
+        async with asyncio.timeout(PATIENCE_S):
             status = await self._process.wait()
             await self._reading
         return status
@@ -130,7 +128,7 @@ async def road_to(address: str, config: Config) -> AsyncIterator[Road]:
 async def until_followed(road: Road, *, product: int | None = None) -> None:
     """Wait until the other process knows this gate and this product: it follows the catalog within a second."""
     gate = await road.gate()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while (await road.call("GET", "/venue", headers=gate)).status != 200:
             await asyncio.sleep(0.02)
         while product is not None:

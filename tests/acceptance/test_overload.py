@@ -15,7 +15,7 @@ from server.domain import qr
 from server.hot.scripts import ScriptRunner
 from server.limits import SCAN_CALLS_IN_FLIGHT_MAX
 from tests.conftest import Audit, Serve, eventually
-from tests.road import Answer, Road
+from tests.road import PATIENCE_S, Answer, Road
 
 
 def refused(answer: Answer, code: str) -> bool:
@@ -51,7 +51,7 @@ async def test_a_full_queue_refuses_scans_at_once_while_those_inside_are_judged(
 
     scan_ids = [uuid4().hex for _ in qrs[7:]]
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             late = [
                 await road.scan(qr, "bus", scan_id=name) for qr, name in zip(qrs[7:], scan_ids, strict=True)
             ]

@@ -22,7 +22,7 @@ from server.hot import keys
 from server.hot.scripts import ScriptRunner
 from server.limits import SCAN_BATCH_MAX, SCAN_REPLAY_S, UPLOAD_SCANS_MAX, UPLOADED_SCANS_AT_ONCE_MAX
 from tests.conftest import Audit, Serve, eventually
-from tests.road import Answer, Road
+from tests.road import PATIENCE_S, Answer, Road
 
 HOUR = timedelta(hours=1)
 A_MOMENT = timedelta(seconds=1)
@@ -548,18 +548,20 @@ async def test_what_finds_no_place_in_time_is_told_so_and_may_be_uploaded_again(
 ) -> None:
     codes = await many_tickets(road, 100)
     scans = [scan(mint(road, code)) for code in codes]
-    answering, run = asyncio.Event(), ScriptRunner.run
+    asked, answering, run = asyncio.Event(), asyncio.Event(), ScriptRunner.run
 
     async def hang(self: ScriptRunner, script: Any, *arguments: Any) -> Any:
         if script.name == "redeem":
+            asked.set()
             await answering.wait()
         return await run(self, script, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(ScriptRunner, "run", hang)
-        patch.setattr(uploads, "UPLOAD_WAIT_S_MAX", 0.2)
+        patch.setattr(uploads, "UPLOAD_WAIT_S_MAX", 1.0)
         sending = asyncio.create_task(upload(road, scans))
-        await asyncio.sleep(0.5)
+        await asked.wait()
+        await asyncio.sleep(1.2)
         answering.set()
         answers = await sending
     places = UPLOADED_SCANS_AT_ONCE_MAX
@@ -587,10 +589,9 @@ async def test_too_many_uploads_at_once_are_told_to_come_back(
     inside = []
     for number in range(2):
         inside.append(asyncio.create_task(send(road, [scan(mint(road, code)) for _ in range(3)])))
-        await eventually(lambda: asyncio.sleep(0, bool(redeemer._batchers[0]._calls)))
-        await asyncio.sleep(0.05 * number)
+        await eventually(lambda: asyncio.sleep(0, len(redeemer._batchers[0]._calls) > number))  # noqa: B023
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             refused = await send(road, [scan(mint(road, code))])
     finally:
         answering.set()

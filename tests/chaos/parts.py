@@ -18,7 +18,8 @@ from server.dev.embedded_server import free_port
 from server.dev.embedded_valkey import EmbeddedValkey
 from server.dev.process import TETHER, children, spawn
 from tests.chaos.clock import Clock, forget
-from tests.processes import GATELINE, START_S_MAX, Process
+from tests.processes import GATELINE, Process
+from tests.road import PATIENCE_S
 
 CONNECTED_S_MAX = 30.0
 
@@ -141,7 +142,7 @@ class OneWorker:
 
     async def start(self) -> None:
         """Returns when the server has started another one."""
-        async with asyncio.timeout(START_S_MAX):
+        async with asyncio.timeout(PATIENCE_S):
             while not self.alive:
                 await asyncio.sleep(0.05)
 

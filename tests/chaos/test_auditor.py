@@ -21,6 +21,7 @@ from tests.chaos.crowd import gather
 from tests.chaos.installation import Installation
 from tests.chaos.plants import PLANTS, Plant, Planted
 from tests.conftest import Serve
+from tests.road import PATIENCE_S
 
 AUDIT = Path(__file__).parent / "audit"
 
@@ -41,7 +42,7 @@ async def test_every_planted_breach_is_seen_and_counted_and_untouched_books_are_
         await asyncio.sleep(3.0)
         crowd.check()
         await crowd.finish()
-    await quiet(owner_url, redis_url, seconds=20)
+    await quiet(owner_url, redis_url, seconds=PATIENCE_S)
     await road.stop()
     scene = await _dump(redis_url)
 

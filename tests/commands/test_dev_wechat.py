@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from server import config
+from tests.road import PATIENCE_S
 
 GATELINE = Path(sys.executable).with_name("gateline")
 
@@ -47,16 +48,18 @@ def test_what_it_prints_makes_a_server_use_it_and_it_ends_when_told(
     assert loaded.wechat.verifying_keys().keys() > {exported["GATELINE_WECHAT_PUBLIC_KEY_ID"]}
     url = loaded.wechat.login_url
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+", url) and url in line, "the phone that pays"
-    with urllib.request.urlopen(f"{url}/phone", timeout=5) as answer:  # noqa: S310 - of our own making
+    with urllib.request.urlopen(f"{url}/phone", timeout=PATIENCE_S) as answer:  # noqa: S310 - of our own making
         assert "Nothing to pay" in answer.read().decode()
     simulator.send_signal(signal.SIGINT)
-    assert simulator.wait(10) == 0
+    assert simulator.wait(PATIENCE_S) == 0
 
 
 def test_a_fault_that_it_does_not_know_is_told_with_those_it_knows(tmp_path: Path) -> None:
     command = [str(GATELINE), "dev", "wechat", "--port", "0", "--misbehave", "nonsense=1"]
     environment = {"PATH": os.environ["PATH"], "GATELINE_DATA_DIR": str(tmp_path / "data")}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=False)
+    run = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
 
     assert run.returncode == 1
     assert "'nonsense=1' is no fault" in run.stderr and "notify_lost" in run.stderr

@@ -25,9 +25,10 @@ from redis.retry import Retry
 from server.dev import postgres_home, process
 from server.dev.embedded import EmbeddedPostgres, EmbeddedServerError, EmbeddedValkey, embedded
 from server.dev.embedded_server import EmbeddedServer, free_port, port_is_free
+from tests.road import PATIENCE_S
 
 UNSAFE_BUT_FAST = {"fsync": "off", "shared_buffers": "16MB"}  # no test here takes the power away
-GONE_WITHIN_S = 5.0  # an owner that is killed leaves nothing behind for longer
+GONE_WITHIN_S = 30.0  # an owner that is killed leaves nothing behind for longer
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="says what happens as root")
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
@@ -64,7 +65,7 @@ def client(server: EmbeddedValkey) -> Iterator[redis.Redis]:
 
 
 async def ask(server: EmbeddedPostgres, query: str) -> object:
-    connection = await asyncpg.connect(server.owner_url, timeout=5)
+    connection = await asyncpg.connect(server.owner_url, timeout=PATIENCE_S)
     try:
         return await connection.fetchval(query)
     finally:
@@ -138,7 +139,7 @@ async def test_postgres_comes_back_after_a_stop_and_after_a_kill_with_every_comm
         server.stop()
         server.start()
         await ask(server, "INSERT INTO kept VALUES (2)")
-        open_meanwhile = await asyncpg.connect(server.owner_url, timeout=5)
+        open_meanwhile = await asyncpg.connect(server.owner_url, timeout=PATIENCE_S)
         await open_meanwhile.execute("BEGIN; INSERT INTO kept VALUES (1000)")
         server.kill()
         server.start()
@@ -199,7 +200,7 @@ def busy(seconds: float) -> str:
 @contextlib.asynccontextmanager
 async def busy_session(server: EmbeddedPostgres, seconds: float) -> AsyncIterator[int]:
     """The pid of a session that is busy for so long, whatever happens to its server."""
-    connection = await asyncpg.connect(server.url, timeout=5)
+    connection = await asyncpg.connect(server.url, timeout=PATIENCE_S)
     pid = int(await connection.fetchval("SELECT pg_backend_pid()"))
     statement = asyncio.ensure_future(connection.execute(busy(seconds)))
     await asyncio.sleep(0.2)
@@ -213,7 +214,7 @@ async def busy_session(server: EmbeddedPostgres, seconds: float) -> AsyncIterato
 
 @needs_proc
 async def test_a_kill_of_postgres_ends_its_sessions_too(postgres: EmbeddedPostgres) -> None:
-    async with busy_session(postgres, seconds=20) as session:
+    async with busy_session(postgres, seconds=2 * GONE_WITHIN_S) as session:
         postgres.kill()
         assert wait_until_gone(session)
     postgres.start()
@@ -222,7 +223,7 @@ async def test_a_kill_of_postgres_ends_its_sessions_too(postgres: EmbeddedPostgr
 
 @needs_proc
 async def test_a_start_waits_for_the_last_session_of_a_postgres_that_died(postgres: EmbeddedPostgres) -> None:
-    async with busy_session(postgres, seconds=1.5) as session:
+    async with busy_session(postgres, seconds=3.0) as session:
         os.kill(postgres.pid, signal.SIGKILL)  # and nothing else: its sessions are left to themselves
         assert wait_until_gone(postgres.pid)
         assert not is_gone(session)
@@ -293,9 +294,9 @@ async def test_no_one_comes_in_without_the_password(
     ):
         guest.ping()
     with pytest.raises(asyncpg.InvalidPasswordError):
-        await asyncpg.connect(postgres.url, password="wrong", timeout=5)
+        await asyncpg.connect(postgres.url, password="wrong", timeout=PATIENCE_S)
     with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError, match=r"no pg_hba[.]conf entry"):
-        await asyncpg.connect(postgres.url, user="postgres", timeout=5)
+        await asyncpg.connect(postgres.url, user="postgres", timeout=PATIENCE_S)
 
 
 async def test_gateline_owns_its_database_may_make_others_and_is_no_superuser(
@@ -309,7 +310,7 @@ async def test_gateline_owns_its_database_may_make_others_and_is_no_superuser(
 
 
 async def test_the_server_works_as_a_role_of_its_own_that_owns_nothing(postgres: EmbeddedPostgres) -> None:
-    connection = await asyncpg.connect(postgres.url, timeout=5)
+    connection = await asyncpg.connect(postgres.url, timeout=PATIENCE_S)
     try:
         assert await connection.fetchval("SELECT current_user") == "gateline_server"
         role = "SELECT row(rolsuper, rolcreatedb, rolcreaterole, rolreplication)::text FROM pg_roles"
@@ -334,7 +335,7 @@ async def test_a_database_of_the_time_when_there_was_one_role_gets_the_second(
         server.start()
         assert await ask(server, "SELECT to_regclass('kept') IS NOT NULL")
         assert await ask(server, "SELECT pg_has_role('gateline_server', 'MEMBER')")
-        connection = await asyncpg.connect(server.url, timeout=5)
+        connection = await asyncpg.connect(server.url, timeout=PATIENCE_S)
         assert await connection.fetchval("SELECT current_user") == "gateline_server"
         await connection.close()
         server.erase()
@@ -466,11 +467,11 @@ async def test_a_killed_owner_leaves_its_data_to_the_next_and_no_orphan(
         valkey_pid, postgres_pid = int(words[0]), int(words[1])
         with redis.Redis.from_url(words[2]) as redis_client:
             redis_client.set("left", "behind")
-        connection = await asyncpg.connect(words[3], timeout=5)
+        connection = await asyncpg.connect(words[3], timeout=PATIENCE_S)
         await connection.execute("CREATE TABLE left_behind ()")
         connection.terminate()
         first.send_signal(signal.SIGKILL)
-        first.wait(5)
+        first.wait(PATIENCE_S)
     if tied == "tied":
         assert wait_until_gone(valkey_pid, postgres_pid)
     else:
@@ -493,7 +494,7 @@ def test_a_server_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
     server = EmbeddedValkey(tmp_path)
     starter = threading.Thread(target=server.start)
     starter.start()
-    starter.join(20)
+    starter.join(PATIENCE_S)
     time.sleep(0.2)  # a server tied to the thread is told to end as the thread does
     assert server.running
     with client(server) as redis_client:
@@ -589,7 +590,7 @@ def test_root_copies_programs_that_the_account_cannot_run(
         for racer in racers:
             racer.start()
         for racer in racers:
-            racer.join(60)
+            racer.join(PATIENCE_S)
     finally:
         os.umask(umask)
     assert len(found) == 2

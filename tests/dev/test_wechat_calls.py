@@ -18,6 +18,7 @@ from server.dev.wechat import WeChat
 from server.dev.wechat_faults import Faults
 from server.dev.wechat_keys import WeChatKeys
 from tests.dev.wechat_scene import CREATE, ORDER, Scene, number, scene, sealed_by
+from tests.road import PATIENCE_S
 
 PATH = CREATE.format("native")
 
@@ -95,7 +96,7 @@ async def test_every_answer_is_signed_by_the_key_that_the_merchant_names(
         raw = answer.raw
         assert (answer.status, bool(raw)) == (status, status != 204)
         assert sealed_by(keys, answer.headers, raw) == expected
-        assert abs(time.time() - int(answer.headers["Wechatpay-Timestamp"])) < 5
+        assert abs(time.time() - int(answer.headers["Wechatpay-Timestamp"])) < 60
 
 
 async def test_a_number_with_every_legal_character_is_found_again(stage: Scene) -> None:
@@ -157,7 +158,8 @@ async def test_a_call_fails_before_or_after_it_was_done(
 async def test_a_call_without_an_answer_was_done_when_it_hung_and_not_when_it_was_dropped(
     keys: WeChatKeys, fault: str, done: bool
 ) -> None:
-    async with scene(WeChat(keys, Faults(hang_s=0.3))) as stage:
+    hang_s = 0.3 if done else 10.0
+    async with scene(WeChat(keys, Faults(hang_s=hang_s))) as stage:
         stage.wechat.fail_next("native", fault)
         body = stage.asked()
         began = time.monotonic()
@@ -165,7 +167,7 @@ async def test_a_call_without_an_answer_was_done_when_it_hung_and_not_when_it_wa
         with pytest.raises(aiohttp.ServerDisconnectedError):
             await stage.call("POST", PATH, body)
 
-        assert (time.monotonic() - began >= 0.3) is done
+        assert (time.monotonic() - began >= hang_s) is done
         assert (body["out_trade_no"] in stage.wechat.orders()) is done
         assert stage.wechat.received[-1].status == 0
 
@@ -181,7 +183,7 @@ async def test_the_simulator_closes_at_once_while_a_call_hangs(keys: WeChatKeys)
         with pytest.raises(aiohttp.ClientError):
             await hanging
 
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10  # it would hang for 15
 
 
 async def test_an_answer_may_be_badly_signed_stale_unknown_or_bare(stage: Scene) -> None:
@@ -235,7 +237,7 @@ async def test_a_held_call_was_accepted_and_answers_when_it_is_released(stage: S
     body = stage.asked()
     call = asyncio.create_task(stage.call("POST", CREATE.format("jsapi"), body))
 
-    await asyncio.wait_for(hold.accepted.wait(), 5)
+    await asyncio.wait_for(hold.accepted.wait(), PATIENCE_S)
     assert body["out_trade_no"] in stage.wechat.orders()
     await asyncio.sleep(0.05)
     assert not call.done()

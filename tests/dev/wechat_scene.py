@@ -21,6 +21,7 @@ from yarl import URL
 
 from server.dev.wechat import WeChat
 from server.dev.wechat_keys import WeChatKeys
+from tests.road import PATIENCE_S
 
 FEN = 1234
 SILENCE = 0  # in place of a status: the merchant's server says nothing for half a second
@@ -175,8 +176,8 @@ class Scene:
         return message
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        """Waits until it holds; a second is plenty."""
-        async with asyncio.timeout(5):
+        """Waits until it holds."""
+        async with asyncio.timeout(PATIENCE_S):
             while not holds():
                 await asyncio.sleep(0.005)
 

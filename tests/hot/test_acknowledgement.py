@@ -77,7 +77,7 @@ async def test_with_a_replica_on_its_own_disk_decisions_are_acknowledged(tmp_pat
                 async def in_step() -> bool:
                     return (await copy.info("replication"))["master_link_status"] == "up"
 
-                await eventually(in_step, seconds=20)
+                await eventually(in_step)
                 await Stock(redis, runner).cap(7, 100)
                 replica.kill()
                 with pytest.raises(Refusal) as refused:
@@ -90,4 +90,4 @@ async def test_with_a_replica_on_its_own_disk_decisions_are_acknowledged(tmp_pat
                     async def has_the_cap() -> bool:
                         return await restarted.hget("{stock}:p:7", "sellable") == "90"
 
-                    await eventually(has_the_cap, seconds=20)
+                    await eventually(has_the_cap)

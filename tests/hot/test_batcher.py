@@ -9,6 +9,7 @@ import pytest
 
 from server.domain.errors import ErrorCode, Refusal
 from server.hot.batcher import Batcher
+from tests.road import PATIENCE_S
 
 
 class Judge:
@@ -36,7 +37,7 @@ class Judge:
 
 async def until_called(judge: Judge, times: int) -> None:
     """Wait until the judge was called so often."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while len(judge.batches) < times:
             await asyncio.sleep(0)
 
@@ -156,7 +157,7 @@ async def test_whoever_gives_up_on_what_was_sent_is_told_once() -> None:
     batcher: Batcher[int, int] = Batcher(judge)
     told: list[int | BaseException] = []
     batcher.post(1, told.append, 0.02)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while not told:
             await asyncio.sleep(0.01)
     judge.gate.set()
@@ -215,7 +216,7 @@ async def test_a_wrong_number_of_answers_is_a_fault_of_all_and_hangs_no_one(answ
         return answers
 
     batcher: Batcher[int, int] = Batcher(careless)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         told = await asyncio.gather(batcher.submit(1), batcher.submit(2), return_exceptions=True)
     assert [type(each) for each in told] == [ValueError, ValueError]
 

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from server.domain.errors import ErrorCode, Refusal
 from server.hot.connection import ask, connect
+from tests.road import PATIENCE_S
 
 
 async def test_a_cancellation_that_the_client_swallows_still_ends_the_task() -> None:
@@ -30,7 +31,7 @@ async def test_a_cancellation_that_the_client_swallows_still_ends_the_task() -> 
     task = asyncio.create_task(loop())
     await started.wait()
     task.cancel()
-    await asyncio.wait([task], timeout=5)
+    await asyncio.wait([task], timeout=PATIENCE_S)
     assert task.cancelled()
 
 
@@ -46,7 +47,7 @@ async def test_a_loop_of_calls_ends_when_it_is_cancelled_at_any_moment(redis_url
         for _ in range(turns):  # to other places of the call each time
             await asyncio.sleep(0)
         task.cancel()
-        await asyncio.wait([task], timeout=5)
+        await asyncio.wait([task], timeout=PATIENCE_S)
         assert task.cancelled(), turns
     await redis.aclose(close_connection_pool=True)
 

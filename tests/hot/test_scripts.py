@@ -176,9 +176,9 @@ async def test_delays_about_as_long_as_the_bound_mix_no_answers(
     between, url = proxy
     async with runner(url) as running:
         outcomes = []
-        for step in range(30):
-            between.delay_s = 0.08 + step * 0.001
-            with bound.of(0.1):
+        for step in range(21):
+            between.delay_s = 0.1 + step * 0.005
+            with bound.of(0.2):
                 outcomes += await ask_many(running, 20)
             between.delay_s = 0.0
             assert None not in await ask_many(running, 20)
@@ -271,7 +271,7 @@ async def test_a_redis_that_hangs_is_told_within_the_bound_to_those_who_wait_for
     async with runner(url) as running:
         between.delay_s = 60
         with bound.of(0.1):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 assert await ask_many(running, 3 * CONNECTIONS_MAX) == [None] * 3 * CONNECTIONS_MAX
         between.delay_s = 0.0
         assert None not in await ask_many(running, 3 * CONNECTIONS_MAX)

@@ -44,7 +44,7 @@ async def test_scans_qr_and_holds_go_on_and_all_is_recorded_afterwards(
         ready = await road.call("GET", "/readyz")
         return ready.status == 200 and ready.json["status"] == "ready"
 
-    await eventually(recorded, seconds=20)
+    await eventually(recorded)
     await road.flushed()
     report = await road.call("GET", "/reports/redemptions", headers=await road.analyst())
     assert sorted(row["scan_id"] for row in report.json["redemptions"]) == [f"away-{n}" for n in range(5)]
@@ -73,5 +73,5 @@ async def test_a_server_starts_while_postgres_is_away_and_serves_when_it_is_back
     async def serving() -> bool:
         return (await road.call("GET", "/catalog")).status == 200
 
-    await eventually(serving, seconds=15)
+    await eventually(serving)
     await road.stop()

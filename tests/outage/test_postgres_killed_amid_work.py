@@ -15,7 +15,7 @@ from server.dev.embedded import EmbeddedPostgres
 from server.hot import keys
 from server.store.migrate import migrate_by_owner
 from tests.conftest import Audit, Serve, database_named
-from tests.road import Answer, Road
+from tests.road import PATIENCE_S, Answer, Road
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ async def database_url(own_postgres: EmbeddedPostgres) -> AsyncIterator[str]:
 
 async def insist(call: Callable[..., Awaitable[Answer]], *arguments: Any, **named: Any) -> Answer:
     """Repeat a call, with the same ids, until it is no 503: what every client of ours has to do."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while (answer := await call(*arguments, **named)).status == 503:
             assert "Retry-After" in answer.headers
             await asyncio.sleep(0.05)
@@ -41,7 +41,7 @@ async def insist(call: Callable[..., Awaitable[Answer]], *arguments: Any, **name
 
 async def until(probe: Callable[[], bool]) -> None:
     """Wait until the probe is true, at most 20 s."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not probe():
             await asyncio.sleep(0.02)
 

@@ -16,8 +16,8 @@ from server.config import Ack
 from server.dev.embedded import EmbeddedValkey
 from server.domain.errors import Refusal
 from server.hot import keys
-from tests.conftest import Audit, Serve, eventually
-from tests.road import Answer, Road
+from tests.conftest import Audit, Serve, eventually, redis_given_up_after
+from tests.road import PATIENCE_S, Answer, Road
 
 REDEMPTIONS = keys.redemptions(0)
 
@@ -36,7 +36,7 @@ async def left_on(redis: Redis) -> dict[str, str]:
 async def insist(road: Road, token: str, scan_id: str) -> tuple[list[Answer], Answer]:
     """Scan as a gate does, again and again with the same id until there is a verdict; (the 503s, the verdict)."""
     turned_away = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while (told := await road.scan(token, "bus", scan_id=scan_id)).status == 503:
             turned_away.append(told)
             await asyncio.sleep(0.02)
@@ -122,7 +122,7 @@ async def test_emptied_while_people_scan_and_buy_redis_comes_back_without_a_doub
         passed = len(told)
         await eventually(lambda: asyncio.sleep(0, len(told) > passed + 20))  # noqa: B023  (awaited at once)
         await redis.flushall()
-        await eventually(lambda: _ready(one), seconds=10)
+        await eventually(lambda: _ready(one))
     stop.set()
     await crowd
 
@@ -275,7 +275,9 @@ async def test_while_redis_hangs_scans_are_turned_away_and_afterwards_hear_one_v
     await road.gate()
     os.kill(own_valkey.pid, signal.SIGSTOP)
     try:
-        hung = await asyncio.gather(*(road.scan(qr, "bus", scan_id=f"hung-{n}") for n, qr in enumerate(qrs)))
+        with redis_given_up_after(1.0):
+            scans = (road.scan(qr, "bus", scan_id=f"hung-{n}") for n, qr in enumerate(qrs))
+            hung = await asyncio.gather(*scans)
     finally:
         os.kill(own_valkey.pid, signal.SIGCONT)
     assert {(answer.status, answer.json["code"]) for answer in hung} == {(503, "REDIS_UNAVAILABLE")}

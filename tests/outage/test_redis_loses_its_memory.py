@@ -98,7 +98,7 @@ async def test_killed_and_restarted_with_its_data_it_loses_nothing_that_was_told
     async def decided() -> bool:
         return (await road.scan(token, "bus", scan_id="over-the-restart")).status == 200
 
-    await eventually(decided, seconds=10)
+    await eventually(decided)
     await road.until_ready()
     (shown,) = (await road.call("GET", "/my/tickets", headers=road.buyer())).json["tickets"]
     assert [left["remaining_uses"] for left in shown["entitlements"]] == [1]

@@ -19,7 +19,7 @@ from server.store.locks import Lock
 from server.store.migrate import migrate_by_owner
 from tests.conftest import Audit, Serve
 from tests.processes import GATELINE, ROOT
-from tests.road import Answer, Road
+from tests.road import PATIENCE_S, Answer, Road
 
 PLACE = {"venue_code": "pier", "terminal_device_id": "gate-7"}
 
@@ -57,7 +57,7 @@ class Installation:
             sys.executable, *GATELINE, *words, cwd=ROOT, env=settings,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             out, err = await process.communicate()
         return Ran(process.returncode, out.decode(), err.decode())
 

@@ -17,7 +17,7 @@ from server.jobs import flusher, loops
 from tests.conftest import Audit, Serve
 from tests.outage.conftest import Spawn
 from tests.processes import road_to, until_followed
-from tests.road import Answer
+from tests.road import PATIENCE_S, Answer
 
 
 async def test_sigterm_finishes_what_was_begun_and_flushes(
@@ -99,7 +99,7 @@ async def test_orders_of_a_killed_server_expire_once_and_their_units_are_free_ag
         level = (await jobs.parts.stock.levels([product]))[product]
         return (level.reserved, level.sold) == (0, 0)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not await free():
             await asyncio.sleep(0.02)
     states = [row[0] for row in await pg.fetch("SELECT status FROM orders")]
@@ -153,7 +153,7 @@ async def test_a_gateway_that_does_not_answer_does_not_keep_the_jobs_from_stoppi
     await asked.wait()
     jobs.stop()
     late = await road.order({product: 1})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         await running
     assert await pg.fetchval("SELECT count(*) FROM orders WHERE id = $1", late.json["order_id"]) == 1
 

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import socket
-import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,8 +29,9 @@ from server.workers import Worker, WorkersError, reserved
 from tests.conftest import Audit, Serve, eventually
 from tests.outage.conftest import Spawn
 from tests.processes import Process, road_to
-from tests.road import PASSWORD, Answer, Road
+from tests.road import PASSWORD, PATIENCE_S, Answer, Road
 
+REFUSED_S_MAX = 10.0  # within a second, on a quiet machine; a worker that does not look would take for ever
 PROCESS_CHARS = 20  # of a request id: one process's own
 
 
@@ -73,7 +73,7 @@ def alive(pid: int) -> bool:
 async def by_every_worker(road: Road, **call: Any) -> dict[str, Answer]:
     """The same request until both workers have answered it: process -> its last answer."""
     answers: dict[str, Answer] = {}
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while len(answers) < 2:
             answers |= {
                 who(each): each for each in await asyncio.gather(*(road.call(**call) for _ in range(8)))
@@ -87,7 +87,7 @@ async def followed(road: Road, product: int) -> None:
     gate = await road.gate()
     knows_gate: set[str] = set()
     knows_product: set[str] = set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while len(knows_gate & knows_product) < 2:
             for answer in await asyncio.gather(*(road.call("GET", "/venue", headers=gate) for _ in range(8))):
                 if answer.status == 200:
@@ -124,32 +124,31 @@ async def test_workers_decide_as_one(
         assert len({each.raw for each in again}) == 1 and again[0].json["result"] == "success"
 
         gate = await road.gate()
-        told = await by_every_worker(road, method="GET", path="/metrics")
-        await asyncio.sleep(0.3)  # what the lane counted is brought four times a second
-        before = len(shown) + len(again)
-        for _, answer in sorted((await by_every_worker(road, method="GET", path="/metrics")).items()):
+        asked = 'gateline_http_requests_total{method="POST",route="/venue/scan",status="200"}'
+
+        async def all_counted() -> bool:  # what the lane counted is brought four times a second
+            told = await by_every_worker(road, method="GET", path="/metrics")
+            return {counted(answer, asked) for answer in told.values()} == {len(shown) + len(again)}
+
+        await eventually(all_counted)
+        for answer in (await by_every_worker(road, method="GET", path="/metrics")).values():
             assert counted(answer, 'gateline_scans_total{verdict="SUCCESS"}') == 41
             assert counted(answer, 'gateline_scans_total{verdict="ALREADY_REDEEMED"}') == 39
-            asked = 'gateline_http_requests_total{method="POST",route="/venue/scan",status="200"}'
-            assert counted(answer, asked) == before
-        assert len(told) == 2
 
         await road.flushed()
         assert await pg.fetchval("SELECT count(*) FROM redemption_events") == 41
         await pg.execute("UPDATE operators SET enabled = false WHERE username = 'gina'")
-        disabled = time.monotonic()
         refused: set[str] = set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(REFUSED_S_MAX):
             while len(refused) < 2:
-                for answer in await asyncio.gather(
-                    *(road.call("GET", "/venue", headers=gate) for _ in range(8))
-                ):
+                asking = (road.call("GET", "/venue", headers=gate) for _ in range(8))
+                answers = await asyncio.gather(*asking)
+                let_in = {who(answer) for answer in answers if answer.status == 200}
+                assert not let_in & refused, "what was refused once is not let in again"
+                for answer in answers:
                     if answer.status == 401:
                         assert answer.json["code"] == "OPERATOR_DISABLED"
                         refused.add(who(answer))
-                    else:
-                        assert who(answer) not in refused, "what was refused once is not let in again"
-        assert time.monotonic() - disabled < 3
         login = {"username": "gina", "password": PASSWORD}
         assert (await road.call("POST", "/operators/login", json=login)).status == 401
         await audit(road)
@@ -185,7 +184,7 @@ async def test_a_worker_that_is_killed_under_load_is_started_again_and_nothing_t
         first = serving_children(parent)
         victim = next(pid for pid, words in first.items() if words[0] == "serve")
         told: dict[str, dict[str, Any]] = {}
-        answered_by: list[tuple[float, str]] = []
+        answered_by: list[str] = []
         cut = 0
         done = asyncio.Event()
 
@@ -202,7 +201,7 @@ async def test_a_worker_that_is_killed_under_load_is_started_again_and_nothing_t
                         await asyncio.sleep(0.02)
                         continue
                     assert answer.status == 200, answer
-                    answered_by.append((time.monotonic(), who(answer)))
+                    answered_by.append(who(answer))
                     told[scan_id] = answer.json
 
         async def shown(code: str) -> str:
@@ -213,19 +212,17 @@ async def test_a_worker_that_is_killed_under_load_is_started_again_and_nothing_t
                     await asyncio.sleep(0.02)
 
         gates = [asyncio.create_task(gate(number)) for number in range(12)]
-        await eventually(lambda: asyncio.sleep(0, len({name for _, name in answered_by}) == 2), seconds=20)
-        before = {name for _, name in answered_by}
+        await eventually(lambda: asyncio.sleep(0, len(set(answered_by)) == 2))
+        before = set(answered_by)
         os.kill(victim, signal.SIGKILL)
-        killed_at = time.monotonic()
         again = await parent.until("worker_started_again")
-        await eventually(
-            lambda: asyncio.sleep(0, len({name for _, name in answered_by} - before) == 1), seconds=20
-        )
+        await eventually(lambda: asyncio.sleep(0, len(set(answered_by) - before) == 1))
+        then = len(answered_by)
+        await eventually(lambda: asyncio.sleep(0, len(set(answered_by[then:])) == 2))
         done.set()
         await asyncio.gather(*gates)
 
-        survivors = {name for at, name in answered_by if at > killed_at + 0.5} & before
-        assert len(survivors) == 1, "the other went on"
+        assert len(set(answered_by[then:]) & before) == 1, "the other went on"
         now = serving_children(parent)
         assert victim not in now and again["pid"] in now and len(now) == 3
         died = next(line for line in parent.log if line.get("alert") == "WORKER_DIED")
@@ -265,7 +262,7 @@ async def test_a_worker_that_cannot_come_up_again_is_tried_ever_more_rarely(
     assert not await worker.start()
     with structlog.testing.capture_logs() as log:
         keeping = asyncio.create_task(worker.keep())
-        await eventually(lambda: asyncio.sleep(0, len(log) >= 5), seconds=30)
+        await eventually(lambda: asyncio.sleep(0, len(log) >= 5))
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
     await worker.end(1.0)
@@ -296,7 +293,7 @@ async def test_told_to_stop_all_finish_what_was_begun_and_flush(
                 return
 
         gates = asyncio.gather(*(gate(place) for place in range(20)))
-        await eventually(lambda: asyncio.sleep(0, len(told) > 100), seconds=20)
+        await eventually(lambda: asyncio.sleep(0, len(told) > 100))
         parent.send(number)
         assert await parent.ended() == 0
         await gates
@@ -311,7 +308,7 @@ async def test_told_to_stop_all_finish_what_was_begun_and_flush(
 
 async def test_told_to_stop_while_a_worker_starts_all_end_in_order(spawn: Spawn) -> None:
     parent = await spawn("serve", "--workers", "2", "--with-jobs")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while len(pids := [*serving_children(parent)]) < 3:
             await asyncio.sleep(0.005)
     os.kill(pids[-1], signal.SIGSTOP)  # far from serving: it has not begun to read its own code
@@ -329,7 +326,7 @@ async def test_workers_end_when_their_parent_is_killed(spawn: Spawn, config: Con
     async with two_workers(spawn, config) as (parent, _):
         pids = [*serving_children(parent)]
         await parent.kill()
-        await eventually(lambda: asyncio.sleep(0, not any(map(alive, pids))), seconds=20)
+        await eventually(lambda: asyncio.sleep(0, not any(map(alive, pids))))
         assert len(pids) == 3
 
 

@@ -23,6 +23,7 @@ from server.dev.wechat_keys import WeChatKeys
 from tests.conftest import Serve, key
 from tests.payment.market_day import Day, hold_market
 from tests.payment.shop import Shop
+from tests.road import PATIENCE_S
 
 OpenShop = Callable[..., Awaitable[Shop]]
 AnotherServer = Callable[[Shop], Awaitable[Shop]]
@@ -98,7 +99,7 @@ def postgres_away(servers: EmbeddedServers, database_url: str) -> PostgresAway:
         assert servers.owner_database_url is not None
         admin = await asyncpg.connect(servers.owner_database_url)
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 await _renamed(admin, name, f"{name}_away")
             try:
                 yield

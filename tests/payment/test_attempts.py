@@ -31,7 +31,7 @@ async def until_closed(shop: Shop, number: str, pg: Postgres, order_id: str) -> 
         phases = {row["out_trade_no"]: row["phase"] for row in await attempts(pg, order_id)}
         return (shop.state(number), phases[number]) == ("CLOSED", "CLOSED")
 
-    await eventually(closed, seconds=4)
+    await eventually(closed)
 
 
 async def test_the_same_channel_again_hands_out_the_same_launch_and_asks_nobody(
@@ -302,7 +302,7 @@ async def test_with_postgres_away_the_order_is_held_and_paid_later(
         offer = await shop.resume(order_id)
         return offer.status == 200 and await shop.pay(offer) in PAYS
 
-    await eventually(paid, seconds=10)
+    await eventually(paid)
     await shop.until_status(order_id, "PAID")
     again = await asyncpg.connect(database_url)
     assert await record(again, order_id) == Record("PAID", ["PAID"], ["APPLIED"], 1)

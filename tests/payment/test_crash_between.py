@@ -17,6 +17,7 @@ from tests.conftest import Audit
 from tests.payment.conftest import OpenShop
 from tests.payment.record import Postgres, attempts, record
 from tests.payment.shop import AT_A_DESKTOP, GONE, IN_WECHAT, PAYS, Shop
+from tests.road import PATIENCE_S
 
 GAPS = ("before", "during", "after")
 
@@ -47,7 +48,7 @@ async def dies(shop: Shop, call: str, gap: str, making: Awaitable[Any]) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(WeChatClient, call, dying)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await reached.wait()
         await end(doomed)
     if gap == "during":
@@ -193,7 +194,7 @@ async def test_a_payment_found_by_a_close_that_was_cut_off_before_it_was_settled
 
         patch.setattr(shop.road.parts.settlement, "settle", dying)
         doomed = asyncio.ensure_future(prepare(shop, pg, order_id, Channel.WECHAT_JSAPI))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await reached.wait()
         await end(doomed)
     assert (await phases(pg, order_id), await shop.status(order_id)) == (["CLOSING"], "PENDING_PAYMENT")

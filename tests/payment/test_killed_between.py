@@ -20,7 +20,7 @@ from tests.outage.conftest import spawn  # noqa: F401  (a fixture)
 from tests.payment.record import Postgres, Record, attempts, record
 from tests.payment.shop import GONE, IN_WECHAT, PAYS, Shop
 from tests.processes import Process, road_to, until_followed
-from tests.road import Answer
+from tests.road import PATIENCE_S, Answer
 
 Restart = Callable[[], Awaitable[Process]]
 
@@ -77,7 +77,7 @@ async def test_killed_between_the_prepay_and_the_answer_the_buyer_repeats_the_or
     await shop.headers("wang")
     hold = wechat.hold_next("jsapi")
     asking = asyncio.create_task(shop.order(product, agent=IN_WECHAT, key="once"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await hold.accepted.wait()
 
     await street.server.kill()
@@ -114,7 +114,7 @@ async def test_killed_between_the_close_and_the_answer_the_buyer_asks_again_and_
     old = shop.number(order_id)
     hold, its_job = wechat.hold_next("close"), wechat.hold_next("close")  # whichever of the two comes first
     asking = asyncio.create_task(shop.resume(order_id, agent=IN_WECHAT))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await hold.accepted.wait()
 
     await street.server.kill()

@@ -21,7 +21,7 @@ from tests.conftest import Audit, eventually
 from tests.payment.conftest import OpenShop
 from tests.payment.record import Postgres, record
 from tests.payment.shop import PAYS, Shop
-from tests.road import Answer
+from tests.road import PATIENCE_S, Answer
 
 LOST = Faults(notify_lost=1.0)
 LATE = "UPDATE orders SET created_at = now() - interval '5 minutes'"  # enough to be asked about
@@ -106,7 +106,7 @@ async def test_while_the_hosted_gateway_is_away_orders_paid_at_wechat_are_found(
 
 async def a_few_at_once(holds: Sequence[Hold], job: asyncio.Future[int]) -> int:
     """How many calls are under way at WeChat before the first is answered; then all are, and the job ends."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         await asyncio.wait(
             [job, asyncio.gather(*(hold.accepted.wait() for hold in holds[:ASKED_AT_ONCE_MAX]))],
             return_when=asyncio.FIRST_COMPLETED,

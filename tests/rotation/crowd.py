@@ -14,9 +14,8 @@ from uuid import uuid4
 from aiohttp import ClientSession, ClientWebSocketResponse
 from multidict import CIMultiDict
 
-from tests.road import PASSWORD, Answer, Road
+from tests.road import PASSWORD, PATIENCE_S, Answer, Road
 
-ANSWER_S = 15.0
 PROCESS_CHARS = 20  # of a request id: one process's own
 GATES = ("gate-1", "gate-2", "gate-3")
 BUYERS = ("ann", "bob")
@@ -58,14 +57,14 @@ class Crowd:
     async def for_a_while(self, rounds: int = 2) -> None:
         """Until each kind of request was made so often again."""
         before = self.done.copy()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while any(self.done[kind] < before[kind] + rounds for kind in before if kind != "sockets"):
                 await asyncio.sleep(0.02)
 
     async def until_all_logged_in_again(self) -> None:
         """Until no token and no socket is left of those that there are now: as long as the longest token's life."""
         before, sockets = self.logins.copy(), self.done["sockets"]
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while any(self.logins[who] < before[who] + 2 for who in before):
                 await asyncio.sleep(0.02)
             while self.done["sockets"] < sockets + 2:
@@ -131,7 +130,7 @@ class Crowd:
     async def _scan_by(self, socket: ClientWebSocketResponse) -> None:
         scan = {"qr_token": await self._shown(), "function_code": "bus", "scan_id": uuid4().hex}
         await socket.send_str(json.dumps(scan))
-        told = json.loads((await socket.receive(ANSWER_S)).data)
+        told = json.loads((await socket.receive(PATIENCE_S)).data)
         self._note("scans by socket", told.get("result") == "success", str(told))
 
     async def _payer(self) -> None:

@@ -91,7 +91,7 @@ async def test_a_server_does_not_start_with_them_nor_take_them_later(
     async def alerted() -> bool:
         return any(line.get("alert") == "KEYS_RELOAD_FAILED" for line in process.log)
 
-    await eventually(alerted, seconds=20)
+    await eventually(alerted)
     # Twice, when the file was there before the first look.
     alert, *_ = [line for line in process.log if line.get("event") == "alert"]
     assert alert["faults"] == [told("GATELINE_JWT_KEYS")]

@@ -19,13 +19,13 @@ from tests.rotation.conftest import KeyFiles, leaks
 async def test_it_is_given_up_after_a_while_and_the_next_sighup_is_heard(
     key_files: KeyFiles, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rotation, "KEYS_READ_S_MAX", 0.3)
+    monkeypatch.setattr(rotation, "KEYS_READ_S_MAX", 1.0)
     keyring, hung_up = Keyring(load(environment)), asyncio.Event()
     assert keyring.tokens is not None
     file = key_files.folder / "JWT_KEYS"
     with structlog.testing.capture_logs() as log:
         async with rotating(keyring, environment, hung_up):
-            await asyncio.sleep(0.1)  # its first look is over
+            await asyncio.sleep(0.3)  # its first look is over
             file.unlink()
             os.mkfifo(file)
             hung_up.set()

@@ -19,11 +19,10 @@ from server.domain.qr import QrKeys, issue
 from server.telemetry import KEYS
 from server.web.auth import Audience, Tokens
 from tests.conftest import Serve
-from tests.road import Answer, Road
+from tests.road import PATIENCE_S, Answer, Road
 from tests.web.wire import posted, wire
 
 NEW_QR, NEW_JWT, NEW_SECRET = (7, b"q" * 32), ("k7", b"j" * 32), b"w" * 32
-ANSWER_S = 5.0
 
 
 def rotated(road: Road, **rings: Any) -> Config:
@@ -120,9 +119,9 @@ async def test_a_socket_whose_tokens_key_has_left_is_closed_like_one_that_ended_
         by_old = await session.ws_connect("/venue/stream", headers=await road.gate())
         by_new = await session.ws_connect("/venue/stream", headers={"Authorization": f"Bearer {new_token}"})
         replace(road, jwt_keys=(NEW_JWT,))
-        end = await by_old.receive(ANSWER_S)
+        end = await by_old.receive(PATIENCE_S)
         await by_new.send_str(_frame(await _shown(road, code)))
-        goes_on = json.loads((await by_new.receive(ANSWER_S)).data)
+        goes_on = json.loads((await by_new.receive(PATIENCE_S)).data)
 
     assert (end.type, end.data, end.extra) == (WSMsgType.CLOSE, 4401, "TOKEN_INVALID")
     assert goes_on["result"] == "success"
@@ -139,7 +138,7 @@ async def test_a_socket_stays_open_when_a_key_comes_or_another_one_signs(road: R
             replace(road, jwt_keys=ring)
             await asyncio.sleep(1.2)  # sockets are looked at twice a second
             await socket.send_str(_frame(await _shown(road, code)))
-            assert json.loads((await socket.receive(ANSWER_S)).data)["result"] == "success"
+            assert json.loads((await socket.receive(PATIENCE_S)).data)["result"] == "success"
 
 
 async def test_notifications_are_taken_by_each_secret_of_the_ring_and_by_no_other(road: Road) -> None:

@@ -18,7 +18,7 @@ from server.config import Config
 from tests.conftest import eventually
 from tests.outage.test_workers import by_every_worker, serving_children, two_workers
 from tests.processes import ROOT, Process
-from tests.road import Road
+from tests.road import PATIENCE_S, Road
 from tests.rotation.conftest import KeyFiles, Spawn, leaks
 
 PROCESSES = 3  # two workers and the jobs
@@ -33,7 +33,7 @@ async def hung_up(process: Process, event: str, number: int) -> list[dict[str, A
     """SIGHUP, and what the processes say, once so many have said this."""
     before = len(events(process, event))
     process.send(signal.SIGHUP)
-    await eventually(lambda: asyncio.sleep(0, len(events(process, event)) >= before + number), seconds=20)
+    await eventually(lambda: asyncio.sleep(0, len(events(process, event)) >= before + number))
     return events(process, event)[before:]
 
 
@@ -156,7 +156,7 @@ async def test_a_terminal_that_is_closed_ends_the_server_in_order(environment: d
     os.close(theirs)
     said = b""
     try:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(PATIENCE_S):
             while b'"serving"' not in said:
                 said += await asyncio.to_thread(os.read, terminal, 4096)
             os.close(terminal)

@@ -18,9 +18,9 @@ from aiohttp.test_utils import unused_port
 from server.config import Config
 from server.domain.catalog import Role
 from tests.conftest import Audit, eventually, key
-from tests.outage.test_workers import by_every_worker
+from tests.outage.test_workers import by_every_worker, followed
 from tests.processes import Process, road_to
-from tests.road import Road
+from tests.road import PATIENCE_S, Road
 from tests.rotation.conftest import KeyFiles, Spawn, leaks
 from tests.rotation.crowd import BUYERS, GATES, Crowd
 
@@ -37,7 +37,7 @@ class Installation:
         for process in self.processes:
             before = _reloads(process)
             process.send(signal.SIGHUP)
-            await eventually(lambda p=process, n=before: asyncio.sleep(0, _reloads(p) > n), seconds=20)  # type: ignore[misc]
+            await eventually(lambda p=process, n=before: asyncio.sleep(0, _reloads(p) > n))  # type: ignore[misc]
             await self._crowd.for_a_while()
 
 
@@ -65,7 +65,7 @@ async def test_three_steps_rotate_every_key_and_no_request_is_refused(
             for name in GATES:
                 await road.staff(name, Role.GATE)
             product = await road.product({"bus": 1_000}, sellable=100_000)
-            await asyncio.sleep(1.0)  # both follow the catalog within a second
+            await followed(road, product)
             old, new = (key_files.secrets.setdefault(("GATEWAY_SECRETS", n), key()) for n in (1, 2))
             crowd = Crowd(road, product, base64.b64decode(old))
             installation = Installation([*servers, jobs], key_files, crowd)
@@ -84,7 +84,7 @@ async def test_three_steps_rotate_every_key_and_no_request_is_refused(
             assert crowd.refused == []
             assert len(crowd.by_process) == 2 and min(crowd.by_process.values()) > 50
             assert min(crowd.done.values()) >= 10, crowd.done
-            end = await idle.receive(5)
+            end = await idle.receive(PATIENCE_S)
             assert (end.type, end.data, end.extra) == (WSMsgType.CLOSE, 4401, "TOKEN_INVALID")
             await _nothing_old_is_accepted(road, old_bearer, crowd.bearers["gate-1"], old_qr)
             made = await road.call(
@@ -117,7 +117,7 @@ async def _told_to_the_trail(pg: asyncpg.Connection[Any]) -> None:
             "gateline serve"
         )
 
-    await eventually(told, seconds=10)
+    await eventually(told)
 
 
 async def _a_qr(road: Road, crowd: Crowd) -> str:

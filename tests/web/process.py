@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from tests.road import PATIENCE_S
+
 
 class Process:
     """A running `gateline serve`, and every line that it wrote to standard error."""
@@ -41,7 +43,7 @@ async def gateline(
     lines: list[str] = []
     address = ""
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while not address:
                 line = (await stderr.readline()).decode()
                 assert line, f"it ended: {lines}"
@@ -50,7 +52,7 @@ async def gateline(
         reading = asyncio.create_task(_read(stderr, lines))
         yield Process(address, lines, process.pid)
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             await asyncio.gather(process.wait(), reading)
     finally:
         if process.returncode is None:

@@ -26,7 +26,7 @@ from server.limits import (
 )
 from server.store.pool import Database
 from tests.conftest import Serve
-from tests.road import PASSWORD, Answer, Road
+from tests.road import PASSWORD, PATIENCE_S, Answer, Road
 from tests.web.stage import refused
 from tests.web.wire import posted, wire
 
@@ -102,13 +102,16 @@ async def test_neither_words_nor_delays_tell_whether_an_account_exists(
                 if name.lower() not in ("date", "x-request-id")
             }
             if answer.status == 429:  # seconds pass while we ask
-                assert 3_590 <= answer.json.pop("retry_after_s") == int(headers.pop("Retry-After"))
+                assert 3_500 <= answer.json.pop("retry_after_s") == int(headers.pop("Retry-After"))
                 del headers["Content-Length"]
             told[username].append((answer.status, {**answer.json, "request_id": ""}, headers))
     assert told["gina"] == told["nobody"]
 
 
-async def test_the_address_that_counts_is_the_one_that_our_proxy_wrote(serve: Serve) -> None:
+async def test_the_address_that_counts_is_the_one_that_our_proxy_wrote(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "_TRIES", SLOW)
     road = await serve(client_ip_header="X-Forwarded-For")
     await road.staff("gina", Role.GATE)
     for _ in range(LOGIN_TRIES_FREE):
@@ -119,7 +122,8 @@ async def test_the_address_that_counts_is_the_one_that_our_proxy_wrote(serve: Se
     assert (await log_in(road, "gina", PASSWORD, **{"X-Forwarded-For": "203.0.113.8"})).status == 200
 
 
-async def test_one_network_of_ipv6_is_one_client(serve: Serve) -> None:
+async def test_one_network_of_ipv6_is_one_client(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttle, "_TRIES", SLOW)
     road = await serve(client_ip_header="X-Forwarded-For")
     for number in range(LOGIN_TRIES_FREE):
         await log_in(road, "gina", **{"X-Forwarded-For": f"2001:db8:1:2:{number:x}::1"})
@@ -183,11 +187,11 @@ async def test_a_flood_of_logins_does_not_keep_redis_from_counting_them(
 
 
 async def test_guests_of_one_address_are_bounded_across_workers(serve: Serve) -> None:
-    workers = [await serve(guests_a_minute_max=6), await serve(jobs=False, guests_a_minute_max=6)]
-    answers = [await workers[number % 2].call("POST", "/auth/guest/login") for number in range(8)]
-    assert [answer.status for answer in answers[:6]] == [200] * 6
-    for answer in answers[6:]:
-        assert 5 < held(answer, "TOO_MANY_GUESTS") <= 10
+    workers = [await serve(guests_a_minute_max=2), await serve(jobs=False, guests_a_minute_max=2)]
+    answers = [await workers[number % 2].call("POST", "/auth/guest/login") for number in range(4)]
+    assert [answer.status for answer in answers[:2]] == [200] * 2
+    for answer in answers[2:]:
+        assert 15 < held(answer, "TOO_MANY_GUESTS") <= 30
 
 
 # --- Orders -------------------------------------------------------------------------------------------------
@@ -225,10 +229,13 @@ async def test_orders_of_one_moment_are_counted_one_after_the_other(serve: Serve
 
 
 async def test_the_buyer_may_order_again_after_the_time_that_was_told(serve: Serve) -> None:
-    road = await serve(buyer_orders_max=1, hold_s=1)
+    road = await serve(buyer_orders_max=1, hold_s=60)
     product = await road.product(sellable=100)
     assert (await road.order({product: 1})).status == 201
-    await asyncio.sleep(held(await road.order({product: 1}), "TOO_MANY_ORDERS"))
+    seconds = held(await road.order({product: 1}), "TOO_MANY_ORDERS")
+    assert seconds > 40
+    name = keys.recent_orders("demo:ann")
+    await road.parts.redis.set(name, f"{int(await road.parts.redis.get(name)) - seconds * 1_000} ")  # later
     assert (await road.order({product: 1})).status == 201
 
 
@@ -285,7 +292,7 @@ async def test_a_gate_is_never_throttled_by_its_address_whatever_it_scans(road: 
     product = await road.product({"bus": 300}, sellable=1_000)
     (ticket,) = await road.buy({product: 1})
     code, gate = ticket["ticket_code"], await road.gate()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         for _ in range(LOGIN_TRIES_FREE + 3):  # the same address misbehaves in every other way
             await log_in(road, "gina")
             await road.call("POST", "/auth/guest/login")

@@ -24,7 +24,7 @@ from server.limits import BODY_BYTES_MAX
 from server.web.connection import ScanConnection
 from server.web.routes import ROUTES, Access, Route
 from tests.conftest import eventually
-from tests.road import Answer
+from tests.road import PATIENCE_S, Answer
 from tests.web.document import Document
 from tests.web.stage import PLAINLY, SIGNED, WITH_BODY, WITH_PLACE, WITH_QUERY, Ask, Stage, name, refused
 from tests.web.wire import wire
@@ -432,7 +432,7 @@ async def spoken(stage: Stage, *parts: bytes, end: bool = False) -> bytes:
             await asyncio.sleep(0)
         if end:
             writer.write_eof()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             return await reader.read()
     finally:
         writer.close()
@@ -474,7 +474,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for_for_ever(
         address = URL(stage.road.url)
         reader, writer = await asyncio.open_connection(address.host, address.port)
         writer.write(HEAD + said)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             answer = await reader.readuntil(b"\r\n\r\n")
             body = msgspec.json.decode(await reader.readuntil(b"}"))
         writer.close()
@@ -492,8 +492,10 @@ async def test_a_client_that_goes_away_in_the_middle_of_its_body_is_no_failure_o
                 connection.setsockopt(
                     socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00"
                 )
-            connection.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
-            await asyncio.sleep(0.05)  # the server has begun to read; no answer tells so
+            connection.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: 100\r\n\r\n{")
+            connection.setblocking(False)
+            told = await asyncio.get_running_loop().sock_recv(connection, 100)
+            assert told.startswith(b"HTTP/1.1 100 ")  # the server has begun to read
 
     async def counted() -> bool:
         return await _counted(stage, "400") == bad_before + 2

@@ -10,7 +10,7 @@ import pytest
 
 from server.web.connection import ScanConnection
 from server.web.express import Lane
-from tests.road import Answer
+from tests.road import PATIENCE_S, Answer
 from tests.web.stage import Stage, refused
 from tests.web.wire import posted, wire
 
@@ -178,7 +178,7 @@ async def test_a_client_that_never_reads_holds_little_and_keeps_nobody_waiting(
 ) -> None:
     packet = b"".join(scan(stage, each) for each in ids(100))
     async with wire(stage.road.url, deaf=True) as deaf, wire(stage.road.url) as line:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not narrow:
                 deaf.writer.write(packet)
                 await asyncio.sleep(0)

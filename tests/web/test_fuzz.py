@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 import requests
 import schemathesis
 from aiohttp import ClientSession, web
@@ -201,6 +202,7 @@ def with_what_there_is(document: dict[str, Any], orders: list[str], ticket: str,
     return narrow
 
 
+@pytest.mark.timeout(300)  # a minute beside others
 async def test_no_answer_is_a_failure_or_outside_of_what_the_document_promises(
     environment: dict[str, str], wechat_keys: WeChatKeys
 ) -> None:

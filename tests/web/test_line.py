@@ -17,6 +17,7 @@ from server.web import connection as connection_module
 from server.web import line as line_module
 from server.web.connection import ScanConnection
 from server.web.line import Line, cost_of, is_scan, refused_unread
+from tests.conftest import eventually
 from tests.road import Answer
 from tests.web.stage import Stage
 from tests.web.wire import Wire, posted, wire
@@ -328,9 +329,11 @@ async def test_what_only_looks_like_a_scan_amid_another_request_is_never_refused
 async def test_nobody_is_refused_before_what_they_asked_first_is_answered(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    window, going_on = Shop.window, asyncio.Event()
+    window, going_on, begun = Shop.window, asyncio.Event(), 0
 
     async def slow(self: Shop) -> Any:
+        nonlocal begun
+        begun += 1
         await going_on.wait()
         return await window(self)
 
@@ -339,7 +342,7 @@ async def test_nobody_is_refused_before_what_they_asked_first_is_answered(
         gates = [await stack.enter_async_context(wire(stage.road.url)) for _ in range(GATES)]
         for gate in gates:
             await gate.send(b"GET /catalog HTTP/1.1\r\nHost: x\r\n\r\n")
-        await asyncio.sleep(0.05)  # all are being answered
+        await eventually(lambda: asyncio.sleep(0, begun == GATES))
         monkeypatch.setattr(line_module, "TURN_COST", 1)
         monkeypatch.setattr(line_module, "LINE_WAIT_S_MAX", 0.0)
         await asyncio.gather(*(gate.send(scan(stage, f"a-{at}")) for at, gate in enumerate(gates)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,10 +15,10 @@ from server.flows import staff
 from server.flows.staff import StaffDoor
 from server.limits import LOGINS_FROM_MAX
 from server.web import appkeys
+from tests.conftest import eventually
 from tests.road import PASSWORD, Road
 
 FLOOD = 400
-LASTS_S = 3.0
 
 
 @pytest.fixture
@@ -55,12 +54,11 @@ async def flood(door: StaffDoor, address: Callable[[int, int], str]) -> AsyncIte
 
 
 async def staff_tries(
-    door: StaffDoor, username: str, address: str, device: str | None = None
+    door: StaffDoor, username: str, address: str, device: str | None = None, *, times: int = 25
 ) -> Counter[str]:
     """What a member of the staff is told who logs in ten times a second."""
     told: Counter[str] = Counter()
-    until = time.monotonic() + LASTS_S
-    while time.monotonic() < until:
+    for _ in range(times):
         try:
             await door.enter(username, PASSWORD, address, device)
             told["in"] += 1
@@ -71,7 +69,7 @@ async def staff_tries(
 
 
 def nearly_all(told: Counter[str]) -> bool:
-    return told["in"] >= 5 and told["in"] >= 0.95 * told.total()
+    return told["in"] >= 0.95 * told.total()
 
 
 async def test_a_flood_from_one_address_keeps_out_nobody_elsewhere_and_no_known_device(
@@ -85,7 +83,11 @@ async def test_a_flood_from_one_address_keeps_out_nobody_elsewhere_and_no_known_
             staff_tries(door, "ben", "198.51.100.8"),  # for the first time from there
             staff_tries(door, "ben", "203.0.113.9", "device"),
         )
-    assert flooded["TOO_MANY_ATTEMPTS"] > FLOOD and flooded["LOGIN_FAILED"] >= 100, flooded
+
+        async def a_flood() -> bool:
+            return flooded["TOO_MANY_ATTEMPTS"] > FLOOD and flooded["LOGIN_FAILED"] >= 100
+
+        await eventually(a_flood)
     assert all(map(nearly_all, (gina, stranger, ben))), (gina, stranger, ben, flooded)
 
 
@@ -96,10 +98,15 @@ async def test_a_flood_from_many_addresses_leaves_places_for_known_devices(
     async with flood(
         door, lambda number, turn: f"203.{turn % 250}.{number // 250}.{number % 250}"
     ) as flooded:
-        ben = await staff_tries(door, "ben", "192.0.2.1", "device")
-        full = door._waiting >= staff.PASSWORD_QUEUE_STRANGERS_MAX - 4
-    assert full and flooded["OVERLOADED"] > FLOOD, flooded
-    assert ben["in"] >= 1 and ben.keys() == {"in"}, (ben, flooded)
+
+        async def full() -> bool:
+            waiting = door._waiting >= staff.PASSWORD_QUEUE_STRANGERS_MAX - 4
+            return waiting and flooded["OVERLOADED"] > FLOOD
+
+        await eventually(full)
+        ben = await staff_tries(door, "ben", "192.0.2.1", "device", times=4)
+        await eventually(full)
+    assert ben == {"in": 4}, (ben, flooded)
 
 
 async def test_one_address_has_a_few_places_and_whoever_is_done_gives_theirs_back(
@@ -115,8 +122,7 @@ async def test_one_address_has_a_few_places_and_whoever_is_done_gives_theirs_bac
     first = [asyncio.create_task(door.enter("gina", PASSWORD, "a")) for _ in range(LOGINS_FROM_MAX)]
     await asyncio.sleep(0)
     with pytest.raises(Refusal, match="Too many requests"):
-        async with asyncio.timeout(5):
-            await door.enter("gina", PASSWORD, "a")
+        await door.enter("gina", PASSWORD, "a")
     other = asyncio.create_task(door.enter("gina", PASSWORD, "a", "device"))
     await asyncio.sleep(0)
     go_on.set()

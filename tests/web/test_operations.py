@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from server.web.routes import ROUTES
 from tests.conftest import Serve, eventually
-from tests.road import Answer, Road
+from tests.road import PATIENCE_S, Answer, Road
 from tests.web.process import gateline
 from tests.web.stage import refused
 
@@ -174,7 +174,7 @@ async def test_past_so_many_waiting_logins_the_next_is_told_at_once_to_come_back
     enough = threading.Event()
 
     def slow(password: str, phc: str) -> bool:
-        return enough.wait(10)
+        return enough.wait(PATIENCE_S)
 
     monkeypatch.setattr("server.flows.staff.verify_password", slow)
     logins = [{"username": f"x{number}", "password": "y"} for number in range(20)]

@@ -419,7 +419,7 @@ async def test_a_client_who_takes_nothing_any_more_is_cut_off(
     async def ended() -> bool:
         return await _ended(road) > before
 
-    await eventually(ended, seconds=20)
+    await eventually(ended)
     got = b""
     with reader, contextlib.suppress(ConnectionError):
         while part := await asyncio.to_thread(reader.recv, 2**20):

@@ -12,9 +12,8 @@ import msgspec
 from multidict import CIMultiDict
 from yarl import URL
 
-from tests.road import Answer
+from tests.road import PATIENCE_S, Answer
 
-WAIT_S = 10.0
 NARROW_BYTES = 4_096
 
 
@@ -34,7 +33,7 @@ class Wire:
 
     async def answer(self) -> Answer:
         """The next answer, an interim one too. Raises IncompleteReadError when the connection ends instead."""
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(PATIENCE_S):
             head = await self.reader.readuntil(b"\r\n\r\n")
             first, *lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
             pairs = [tuple(line.split(": ", 1)) for line in lines]
@@ -53,7 +52,7 @@ class Wire:
 
     async def closed(self) -> bool:
         """Whether the server ends the connection now, without another byte."""
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(PATIENCE_S):
             return await self.reader.read(1) == b""
 
     async def alive(self) -> bool:

@@ -458,7 +458,7 @@ async def test_a_main_host_that_is_away_leaves_time_for_the_backup(scene: Scene)
 async def test_a_main_host_that_takes_no_connection_leaves_time_for_the_backup(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "WECHAT_CONNECT_S_MAX", 0.1)
+    monkeypatch.setattr(sending, "WECHAT_CONNECT_S_MAX", 0.5)
     scene.backup.will(GOOD)
     began = time.monotonic()
 
@@ -471,7 +471,7 @@ async def test_a_main_host_that_takes_no_connection_leaves_time_for_the_backup(
         client = scene.new(urls=(f"http://127.0.0.1:{listening.getsockname()[1]}", scene.backup.url))
         assert await client.prepay(JSAPI, REQUEST) == PREPAY_ID
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4
     assert [asked.host for asked in scene.asked] == ["backup"]
 
 
@@ -485,7 +485,7 @@ async def test_with_one_host_that_one_is_asked_again(scene: Scene) -> None:
 async def test_no_answer_in_time_is_unknown_after_three_sendings(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "GATEWAY_CALL_S_MAX", 0.1)
+    monkeypatch.setattr(sending, "GATEWAY_CALL_S_MAX", 0.4)
     before = counted("close", "TIMEOUT")
 
     fault = await scene.fails(hangs, call=lambda: scene.client.close(NUMBER))
@@ -514,23 +514,25 @@ async def test_an_answer_that_comes_drop_by_drop_is_not_waited_for(
 async def test_all_sendings_together_keep_within_the_total(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "GATEWAY_CALL_S_MAX", 0.3)
+    monkeypatch.setattr(client_module, "WECHAT_TOTAL_S_MAX", 1.0)
+    scene.both(PASSING["busy"], hangs)
+    began = time.monotonic()
+
+    with pytest.raises(Unknown) as failed:
+        await scene.client.prepay(JSAPI, REQUEST)
+    fault = failed.value
+
+    assert 0.9 < time.monotonic() - began < 4  # of each alone it would be 5, and there would be a third
+    assert (type(fault), len(scene.asked)) == (Unknown, 2)
+
+
+async def test_one_sending_keeps_within_the_total_too(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "WECHAT_TOTAL_S_MAX", 0.5)
     began = time.monotonic()
 
     fault = await scene.fails(hangs)
 
-    assert 0.4 < time.monotonic() - began < 0.9
-    assert (type(fault), len(scene.asked)) == (Unknown, 2)
-
-
-async def test_one_sending_keeps_within_the_total_too(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "WECHAT_TOTAL_S_MAX", 0.2)
-    began = time.monotonic()
-
-    fault = await scene.fails(hangs)
-
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4
     assert (fault.code, len(scene.asked)) == ("TIMEOUT", 1)
 
 
@@ -538,22 +540,22 @@ async def test_a_pause_that_took_longer_than_it_should_leaves_no_sending_without
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def oversleeps(seconds: float) -> None:
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.7)
 
-    monkeypatch.setattr(client_module, "WECHAT_TOTAL_S_MAX", 0.2)
+    monkeypatch.setattr(client_module, "WECHAT_TOTAL_S_MAX", 0.5)
     scene.both(PASSING["busy"], hangs)
     began = time.monotonic()
 
     with pytest.raises(Unknown):
         await scene.new(pause=oversleeps).prepay(JSAPI, REQUEST)
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4
 
 
 async def test_a_pause_that_does_not_fit_any_more_is_not_begun(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "WECHAT_TOTAL_S_MAX", 0.03)  # the first pause is 0.05 at least
+    monkeypatch.setattr(client_module, "RETRY_S_MIN", 60.0)
 
     fault = await scene.fails(PASSING["bad gateway"])
 
@@ -564,7 +566,7 @@ async def test_a_caller_who_gives_up_ends_the_call(scene: Scene) -> None:
     scene.main.will(hangs)
 
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.1):
+        async with asyncio.timeout(0.5):
             await scene.client.prepay(JSAPI, REQUEST)
 
     assert len(scene.asked) == 1
@@ -605,7 +607,7 @@ FAILING = {
 async def test_nothing_that_was_sent_or_came_is_in_a_fault_or_a_log(
     scene: Scene, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(sending, "GATEWAY_CALL_S_MAX", 0.2)
+    monkeypatch.setattr(sending, "GATEWAY_CALL_S_MAX", 0.4)
     caplog.set_level(logging.DEBUG, logger="aiohttp")
 
     with capture_logs() as logs:

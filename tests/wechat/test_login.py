@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 import traceback
 from collections.abc import AsyncIterator
 from typing import Any
@@ -259,7 +258,7 @@ SILENT = {
 async def test_after_silence_or_nonsense_the_code_is_not_sent_again(
     scene: Scene, kind: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "GATEWAY_CALL_S_MAX", 0.1)
+    monkeypatch.setattr(sending, "GATEWAY_CALL_S_MAX", 0.4)
 
     refusal = await scene.refused(kind, {**UNREADABLE, **SILENT}[name], GOOD[kind])
 
@@ -324,12 +323,10 @@ async def test_a_busy_wechat_that_took_the_code_after_all_asks_for_a_new_one(sce
 async def test_being_busy_for_too_long_ends_the_exchange(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(login_module, "WECHAT_TOTAL_S_MAX", 0.03)  # the first pause is 0.05 at least
-    began = time.monotonic()
+    monkeypatch.setattr(login_module, "RETRY_S_MIN", 60.0)
 
     assert (await scene.refused("browser", no(-1))).code is ErrorCode.WECHAT_UNAVAILABLE
     assert (len(scene.asked), scene.pauses) == (1, [])
-    assert time.monotonic() - began < 1
 
 
 # --- What is seen of it -------------------------------------------------------------------------------------
@@ -349,7 +346,7 @@ def unseen(refusal: Refusal, *more: str) -> bool:
 async def test_no_secret_and_no_code_is_in_a_refusal_or_a_log(
     scene: Scene, kind: str, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(sending, "GATEWAY_CALL_S_MAX", 0.1)
+    monkeypatch.setattr(sending, "GATEWAY_CALL_S_MAX", 0.4)
     caplog.set_level(logging.DEBUG)
     refusing = {"a no": no(40029), "busy": no(-1), "misconfigured": no(40125)}
     visitor = {"visitor": told(openid=OPENID, access_token=ACCESS_TOKEN, is_snapshotuser=1)}

@@ -183,7 +183,7 @@ async def test_the_window_slides_and_tells_when_it_has_room(runner: Counting, re
     await passes(full.figure)
     answers = await hold_all(sale, [order(4, 1), order(5, 1)])
     assert codes_of(answers) == [HoldCode.HELD, HoldCode.TOO_MANY]
-    assert 0 < answers[1].figure <= 30_000
+    assert 0 < answers[1].figure <= 60_000 - full.figure, "the place of the second"
 
 
 async def test_a_clock_that_went_back_keeps_no_buyer_waiting(runner: Counting, redis: Redis) -> None:

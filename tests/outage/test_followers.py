@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from server.domain.catalog import Role
-from server.hot.epoch import Epochs
+from server.hot.backlog import Backlog
 from server.store import catalog
 from tests.conftest import Serve, eventually
 from tests.road import Road
@@ -53,25 +53,20 @@ async def test_the_watch_over_the_backlog_goes_on_after_an_unexpected_fault(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     road = await serve()
-    look, faults = Epochs.state, 0
+    look, looks = Backlog.look, 0
 
-    async def fail_once(self: Epochs) -> Any:
-        nonlocal faults
-        faults += 1
-        if faults == 1:
+    async def fail_once(self: Backlog) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
             raise KeyError("run_id")
-        return await look(self)
+        await look(self)
 
-    monkeypatch.setattr(road.parts.rehydration, "guard", _nothing)
-    monkeypatch.setattr(Epochs, "state", fail_once)
     before = await road.alerts("BACKLOG_UNSEEN")
+    monkeypatch.setattr(Backlog, "look", fail_once)
 
     async def seen_again() -> bool:
-        return faults >= 2
+        return looks >= 2
 
     await eventually(seen_again)
     assert await road.alerts("BACKLOG_UNSEEN") == before + 1
-
-
-async def _nothing() -> None:
-    return None

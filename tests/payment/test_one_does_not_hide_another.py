@@ -17,6 +17,7 @@ from server.flows import identity, wechat_news
 from server.jobs import loops
 from server.jobs.reconcile import reconcile
 from server.limits import ASKED_AT_ONCE_MAX, LOGIN_CONNECTIONS_MAX, WECHAT_LOGINS_MAX
+from server.wechat import login, sending
 from tests.conftest import Audit, eventually
 from tests.payment.conftest import OpenShop
 from tests.payment.record import Postgres, record
@@ -184,6 +185,8 @@ async def test_logins_that_hang_take_no_connection_from_payments_and_are_bounded
     door = shop.road.parts.paying.wechat.door
     assert WECHAT_LOGINS_MAX > AT_HTTP_CLIENTS_ALL, "else the bound alone would do"
     monkeypatch.setattr(identity, "WECHAT_LOGINS_MAX", AT_HTTP_CLIENTS_ALL + 5)
+    monkeypatch.setattr(sending, "GATEWAY_CALL_S_MAX", PATIENCE_S)  # none is given up before all have come
+    monkeypatch.setattr(login, "WECHAT_TOTAL_S_MAX", PATIENCE_S)
     async with (
         serving(host) as url,
         ClientSession(base_url=shop.road.url, connector=TCPConnector(limit=0)) as strangers,

@@ -123,9 +123,7 @@ class Storm:
         while (target := self._target(blow)) is None:
             if blow.kind != "kill":
                 return
-            await asyncio.sleep(
-                0.1
-            )  # all are being struck: a slow machine has a longer storm, not fewer kills
+            await asyncio.sleep(0.1)  # all are struck: a slow machine has a longer storm, not fewer kills
         self._struck.add(target)
         self.done[f"{blow.kind} {target}"] += 1
         self.say(str(blow))

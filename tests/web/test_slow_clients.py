@@ -96,7 +96,7 @@ async def test_half_a_head_is_cut_after_its_time_wherever_it_ends(road: Road, se
 @pytest.mark.usefixtures("hasty")
 async def test_a_head_that_dribbles_has_no_more_time_than_one_that_stops(road: Road) -> None:
     async def dribble(line: Wire) -> None:
-        await line.send(*(HEAD[at : at + 1] for at in range(len(HEAD) - 1)), pause_s=0.05)
+        await line.send(*(HEAD[at : at + 1] for at in range(len(HEAD) - 1)), pause_s=0.2)  # 9 s
 
     async with wire(road.url) as line:
         began = time.monotonic()

@@ -21,9 +21,8 @@ from server.web.auth import Audience, Tokens
 
 PASSED: Final = b'"result":"success"'
 TERMINALS_PER_OPERATOR: Final = 2
-SCAN_ID_DIGITS: Final = (
-    8  # the last ones of a scan_id are the request's number: so an answer is matched to it
-)
+# The last ones of a scan_id are the request's number: so an answer is matched to it
+SCAN_ID_DIGITS: Final = 8
 SCAN_ID_CHARS: Final = 32  # as long as a UUID in hex
 _TOKEN_S: Final = 12 * 3600
 

@@ -60,9 +60,8 @@ from server.web.stream import Gates
 from server.web.tally import Tally
 
 VERSION: Final = version("gateline")
-_JOB_CONNECTIONS: Final = (
-    4 + 2 * ASKED_AT_ONCE_MAX
-)  # outbox, expiry, rehydration, one spare; reconciling, closing
+# Outbox, expiry, rehydration, one spare; reconciling, closing
+_JOB_CONNECTIONS: Final = 4 + 2 * ASKED_AT_ONCE_MAX
 _REPORT_CONNECTIONS: Final = 2  # two long reports at a time: a third waits, a settlement does not
 
 

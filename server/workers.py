@@ -54,7 +54,7 @@ def come_up(leash: int | None, stopped: asyncio.Event) -> asyncio.Task[None]:
         loop = asyncio.get_running_loop()
         connection = socket.socket(fileno=leash)
         connection.setblocking(False)
-        with connection:
+        with connection, suppress(OSError):  # the parent may have gone before we came up
             await loop.sock_sendall(connection, _UP)
             await loop.sock_recv(connection, 1)  # nothing is ever sent: it ends when the parent does
         stopped.set()

@@ -24,9 +24,8 @@ from bench.suite import Suite
 from server.dev.embedded import EmbeddedServers, EmbeddedValkey
 
 SMALL: Final = 10_000
-USES: Final = (
-    12  # of each function: what the rounds scan comes from ten thousand tickets, in both installations
-)
+# Of each function: what the rounds scan comes from ten thousand tickets, in both installations
+USES: Final = 12
 LANES: Final = ("http_scan", "socket_scan")
 _DATABASE: Final = "bench_small"
 

@@ -7,9 +7,8 @@ from typing import Final
 
 from server.config import Config
 
-_FINGERPRINT_HEX: Final = (
-    8  # of SHA-256: tells two keys apart, and says nothing about a key of 256 random bits
-)
+# Of SHA-256: tells two keys apart, and says nothing about a key of 256 random bits
+_FINGERPRINT_HEX: Final = 8
 
 
 def keys_in_use(config: Config) -> dict[str, list[str]]:

@@ -14,9 +14,8 @@ STOCK_EPOCH = "{stock}:epoch"
 ORDERS_STREAM = "{stock}:orders"
 STOCK_SLOT = "stock"
 WRITE_PROBE = "{stock}:probe"  # string: set now and then, to see whether Redis takes writes
-_LIMITS = (
-    "{limits}"  # a slot of their own: one script counts in several of them, and losing them loses no truth
-)
+# A slot of their own: one script counts in several of them, and losing them loses no truth
+_LIMITS = "{limits}"
 
 
 def shard_of(code: str, shards: int) -> int:

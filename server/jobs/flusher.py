@@ -82,9 +82,8 @@ class Flusher:
         if before < _batch_max(stream):
             if not await self._streams.wait(stream, self._last.get(stream, ORIGIN), FLUSH_WAIT_S):
                 return
-            busy = (
-                before >= FLUSH_BUSY_ENTRIES_MIN and stream != keys.ORDERS_STREAM
-            )  # an order has a buyer who waits
+            # An order has a buyer who waits
+            busy = before >= FLUSH_BUSY_ENTRIES_MIN and stream != keys.ORDERS_STREAM
             await asyncio.sleep(FLUSH_BUSY_LINGER_S if busy else FLUSH_LINGER_S)
         self._written[stream] = await self.flush(stream)
         if self._written[stream] == 0:

@@ -12,9 +12,8 @@ from aiohttp import web
 
 from server.web import appkeys
 
-_HOST_BITS: Final = (
-    64  # of IPv6: whoever has one address has all of the network that it is in (RFC 4291, 2.5.1)
-)
+# Of IPv6: whoever has one address has all of the network that it is in (RFC 4291, 2.5.1)
+_HOST_BITS: Final = 64
 
 _log: Final = structlog.get_logger(__name__)
 

@@ -54,9 +54,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     body: type[Any] | None = None  # JSON body
     body_required: bool = True
     body_bytes_max: int = BODY_BYTES_MAX
-    signed_body: type[Any] | None = (
-        None  # JSON that the handler decodes itself, once the signature of its bytes holds
-    )
+    # JSON that the handler decodes itself, once the signature of its bytes holds
+    signed_body: type[Any] | None = None
     query: type[Any] | None = None
     answer: type[Any] | None = None  # None: not JSON, or (readyz) with a status of its own
     status: int = 200

@@ -306,20 +306,37 @@ async def test_told_to_stop_all_finish_what_was_begun_and_flush(
     assert parent.errors() == []
 
 
-async def test_told_to_stop_while_a_worker_starts_all_end_in_order(spawn: Spawn) -> None:
+@asynccontextmanager
+async def while_one_starts(spawn: Spawn) -> AsyncIterator[tuple[Process, list[int]]]:
+    """A parent whose second worker has yet to read its own code, and its children; at the end that one goes on."""
     parent = await spawn("serve", "--workers", "2", "--with-jobs")
     async with asyncio.timeout(PATIENCE_S):
         while len(pids := [*serving_children(parent)]) < 3:
             await asyncio.sleep(0.005)
-    os.kill(pids[-1], signal.SIGSTOP)  # far from serving: it has not begun to read its own code
-    parent.send(signal.SIGTERM)
-    await asyncio.sleep(0.2)
-    os.kill(pids[-1], signal.SIGCONT)
+    os.kill(pids[-1], signal.SIGSTOP)
+    try:
+        yield parent, pids
+    finally:
+        os.kill(pids[-1], signal.SIGCONT)
+
+
+async def test_told_to_stop_while_a_worker_starts_all_end_in_order(spawn: Spawn) -> None:
+    async with while_one_starts(spawn) as (parent, pids):
+        parent.send(signal.SIGTERM)
+        await asyncio.sleep(0.2)
 
     assert await parent.ended() == 0
     assert not [line for line in parent.log if line.get("event") == "serving"]
     assert not [pid for pid in pids if alive(pid)]
     assert parent.errors() == []
+
+
+async def test_a_worker_whose_parent_is_killed_before_it_serves_ends_too(spawn: Spawn) -> None:
+    async with while_one_starts(spawn) as (parent, pids):
+        parent.send(signal.SIGKILL)
+
+    assert await parent.ended() == -signal.SIGKILL  # with all that write to where it wrote
+    await eventually(lambda: asyncio.sleep(0, not any(map(alive, pids))), seconds=20)
 
 
 async def test_workers_end_when_their_parent_is_killed(spawn: Spawn, config: Config) -> None:

@@ -336,7 +336,7 @@ async def test_a_worker_whose_parent_is_killed_before_it_serves_ends_too(spawn: 
         parent.send(signal.SIGKILL)
 
     assert await parent.ended() == -signal.SIGKILL  # with all that write to where it wrote
-    await eventually(lambda: asyncio.sleep(0, not any(map(alive, pids))), seconds=20)
+    await eventually(lambda: asyncio.sleep(0, not any(map(alive, pids))))
 
 
 async def test_workers_end_when_their_parent_is_killed(spawn: Spawn, config: Config) -> None:

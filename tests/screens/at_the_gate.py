@@ -12,6 +12,7 @@ from playwright.async_api import CDPSession, Locator, Page, Route, expect
 from server.domain import qr
 from server.domain.catalog import Role
 from tests.road import PASSWORD, Road
+from tests.screens.buying import PATIENCE_S
 from tests.screens.conftest import OpenWindow
 from tests.screens.looking import Window
 
@@ -69,6 +70,13 @@ class Gate:
                 event = {"type": kind, "key": key, "timestamp": at, **more}
                 sent.append(self._keyboard.send("Input.dispatchKeyEvent", event))
         await asyncio.gather(*sent)
+
+    async def step_until(self, reached: Callable[[], bool]) -> None:
+        """Time passes by the page's clock, which stands otherwise, until the page has come to that."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not reached():
+                await self.page.clock.fast_forward(400)  # of the 3 s that the page gives an answer
+                await asyncio.sleep(0.05)
 
     async def stop_the_watch(self) -> None:
         """From now on no time passes by the page's measure, while its timers go on: what is recent stays so."""
@@ -161,6 +169,11 @@ async def successes(road: Road) -> list[dict[str, Any]]:
     return rows
 
 
+async def tries_now(page: Page) -> None:
+    """The device notices a network, and sends what waits at once."""
+    await page.evaluate("() => { window.dispatchEvent(new Event('online')); }")
+
+
 class Line:
     """The line between gate and server, as a test wants it: `gate.page.route("**/venue/scan", line)`."""
 
@@ -172,7 +185,7 @@ class Line:
     async def mend(self, page: Page) -> None:
         """It is whole again, and the device notices so: else it would be up to 10 s before it tries."""
         self.cut, self.lose_answers = False, 0
-        await page.evaluate("() => { window.dispatchEvent(new Event('online')); }")
+        await tries_now(page)
 
     async def __call__(self, route: Route) -> None:
         """One request of the gate."""

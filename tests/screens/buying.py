@@ -81,6 +81,13 @@ class Buyer:
         await self.page.wait_for_url(re.compile(r"#/order/"))
         return self.page.url.rpartition("/")[2]
 
+    async def begins(self, sign: Locator) -> None:
+        """The page's clock stands: it goes on by no more than a new view needs to ask, and to show this."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not await sign.is_visible():
+                await self.page.clock.run_for(10)
+                await asyncio.sleep(0.02)
+
     async def is_paid(self, *, by_itself: bool = False) -> None:
         """The page says so. Unless by itself, it is told that the network is back: it looks at once, and not in 3 s."""
         paid = re.compile("Paid|付款成功")

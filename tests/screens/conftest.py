@@ -45,6 +45,15 @@ PATIENCE_MS = 30_000
 expect.set_options(timeout=PATIENCE_MS)
 DEVICES = [(phone, lang) for phone in (True, False) for lang in ("zh", "en")]
 OpenWindow = Callable[..., Awaitable[Window]]
+# Of a whole test, which may be one road on four devices: whatever it waits for is told sooner, by PATIENCE_MS.
+TEST_S_MAX = 300
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A slow machine has time for all of a test."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(TEST_S_MAX))
 
 
 @pytest.fixture(scope="session")

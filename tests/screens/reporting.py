@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -113,13 +114,13 @@ async def log_in(window: Window, username: str = "amy") -> None:
 
 
 async def open_report(
-    open_window: OpenWindow, road: Road, query: str = "?window=day", *, clock: bool = False, **options: Any
+    open_window: OpenWindow, road: Road, query: str = "?window=day", *, still: bool = False, **options: Any
 ) -> Window:
-    """The report of an analyst who has logged in, with its figures; `clock`: its clock is one that a test puts on."""
+    """The report of an analyst who has logged in, with its figures; `still`: its clock stands, see `later`."""
     await road.staff("amy", Role.ANALYST)
     window = await open_window(None, **{"phone": False, **options})
-    if clock:
-        await window.page.clock.install()
+    if still:
+        await window.stand_still()
     await window.go(f"/report{query}")
     await log_in(window)
     await shown(window.page)
@@ -129,6 +130,17 @@ async def open_report(
 async def shown(page: Page) -> None:
     """Wait until what is on the screen is what was chosen."""
     await expect(page.locator(".figures")).to_have_attribute("aria-busy", "false")
+
+
+async def later(page: Page) -> None:
+    """Longer than the page ever waits before it asks again, by its clock; and what it asks then has gone out."""
+    await page.clock.fast_forward(61_000)
+    await page.wait_for_timeout(300)
+
+
+async def next_second() -> None:
+    """What happened so far is over by the server's answers, too, which tell the page whole seconds."""
+    await asyncio.sleep(1)
 
 
 async def tile(page: Page, name: str) -> str:

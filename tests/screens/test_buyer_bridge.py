@@ -89,11 +89,11 @@ async def test_a_payment_given_up_in_the_shell_can_be_launched_again(
     road: Road, open_window: OpenWindow, dialog: Dialog
 ) -> None:
     await road.product()
-    buyer = await in_miniprogram(open_window, dialog)
+    buyer = await in_miniprogram(open_window, dialog, clock=True)
     await buyer.order()
     await buyer.page.get_by_role("button", name="Pay ¥10.00").click()
     await expect(buyer.page.get_by_role("button", name="Pay again")).to_be_visible()
-    await buyer.page.wait_for_timeout(1_100)  # a second tap would be one that trembles
+    await buyer.page.clock.fast_forward(1_100)  # a second tap would be one that trembles
     await buyer.page.get_by_role("button", name="Pay again").click()
     await expect(
         buyer.page.get_by_role("heading", name="Finish paying in the window that opened")

@@ -180,11 +180,14 @@ async def test_what_was_sold_meanwhile_is_told_and_the_choice_is_made_smaller(
     road: Road, open_window: OpenWindow
 ) -> None:
     product = await road.product({"bus": 1}, sellable=3)
-    buyer = Buyer(await open_window("/"), road)
+    buyer = await at_the_shop(open_window, road, clock=True)
     buyer.window.expected = LOST
     await buyer.choose(3)
+    async with buyer.page.expect_response("**/catalog"):  # else the page may see by itself what was sold
+        await buyer.window.stop_the_clock()
     await road.buy({product: 2}, buyer="somebody-else")
     await buyer.page.locator(".basket button").click()
+    await buyer.page.clock.resume()
 
     await expect(buyer.page.locator(".notice")).to_contain_text("Not enough tickets are left")
     await expect(buyer.page.locator(".notice")).to_contain_text("1 left")

@@ -40,30 +40,34 @@ async def road(request: pytest.FixtureRequest, serve: Serve, account: WeChatAcco
 
 
 async def with_ticket(
-    open_window: OpenWindow, road: Road, functions: dict[str, int], *, scripts: str = "", **more: Any
+    open_window: OpenWindow,
+    road: Road,
+    functions: dict[str, int],
+    *,
+    scripts: str = "",
+    still: bool = False,
+    **more: Any,
 ) -> tuple[Buyer, str]:
-    """A buyer who has just got a ticket, on its page; and its code."""
-    options = {name: more.pop(name) for name in ("phone", "lang", "clock") if name in more}
+    """A buyer who has just got a ticket, on its page; and its code; `still`: the page's clock stands since it began."""
+    options = {name: more.pop(name) for name in ("phone", "lang") if name in more}
     await road.product(functions, price_fen=0, **more)
-    buyer = await at_the_shop(open_window, road, scripts=scripts, **options)
+    buyer = await at_the_shop(open_window, road, scripts=scripts, clock=still, **options)
     buyer.window.expected = NO_NETWORK
     await buyer.order()
-    await buyer.page.get_by_role("link", name=re.compile("Show the code|出示票码")).click()
+    show = buyer.page.get_by_role("link", name=re.compile("Show the code|出示票码"))
+    await expect(show).to_be_visible()
+    if still:
+        await buyer.window.stop_the_clock()
+    await show.click()
     await buyer.page.wait_for_url(re.compile("#/ticket/"))
+    if still:
+        await buyer.begins(buyer.page.locator(".live img"))
     return buyer, buyer.page.url.rpartition("/")[2]
 
 
 async def shown(buyer: Buyer) -> str:
     """The token on the screen, read off a picture of it."""
     return await read_off(buyer.page, ".live img")
-
-
-async def wait_until_left(buyer: Buyer, seconds: int) -> None:
-    """The page's clock goes on until its code is good for so many more seconds, and stands."""
-    left_s, now_s = await buyer.page.evaluate(
-        "() => [Number(document.querySelector('.live .seconds').textContent), Date.now() / 1000]"
-    )
-    await buyer.page.clock.pause_at(now_s + left_s - seconds)
 
 
 async def passes(road: Road, token: str, function: str) -> str:
@@ -124,13 +128,13 @@ async def test_when_the_last_use_is_spent_the_ticket_is_stamped(road: Road, open
 async def test_the_code_is_renewed_before_it_is_over_and_is_never_a_dead_one(
     road: Road, open_window: OpenWindow
 ) -> None:
-    buyer, _ = await with_ticket(open_window, road, {"bus": 9}, scripts=UNCOVERED, clock=True)
+    buyer, _ = await with_ticket(open_window, road, {"bus": 9}, scripts=UNCOVERED, still=True)
     image = buyer.page.locator(".live img")
     old = await shown(buyer)
     assert await passes(road, old, "museum") == "WRONG_FUNCTION"  # and not QR_EXPIRED
     await buyer.page.evaluate("watch()")
     src = await image.get_attribute("src")
-    await wait_until_left(buyer, 7)  # a third of its time
+    await buyer.page.clock.run_for(17_000)  # a third of its time is left
     await expect(image).not_to_have_attribute("src", src or "")
 
     new = await shown(buyer)
@@ -143,7 +147,7 @@ async def test_the_code_is_renewed_before_it_is_over_and_is_never_a_dead_one(
 async def test_the_code_is_renewed_again_and_again_and_its_seconds_are_counted(
     road: Road, open_window: OpenWindow
 ) -> None:
-    buyer, _ = await with_ticket(open_window, road, {"bus": 9}, clock=True)
+    buyer, _ = await with_ticket(open_window, road, {"bus": 9}, still=True)
     image = buyer.page.locator(".live img")
     for _ in range(3):
         await expect(buyer.page.locator(".live")).to_contain_text(re.compile(r"Good for (60|5\d) s"))
@@ -159,11 +163,11 @@ async def test_the_code_is_renewed_again_and_again_and_its_seconds_are_counted(
 async def test_without_network_the_code_is_shown_to_its_last_second_then_covered_and_comes_back_by_itself(
     road: Road, open_window: OpenWindow
 ) -> None:
-    buyer, _ = await with_ticket(open_window, road, {"bus": 1}, clock=True)
+    buyer, _ = await with_ticket(open_window, road, {"bus": 1}, still=True)
     await shown(buyer)
     await buyer.window.context.set_offline(True)
-    await wait_until_left(buyer, 5)
-    await expect(buyer.page.locator(".live")).to_contain_text(re.compile(r"No network: \d s left"))
+    await buyer.page.clock.fast_forward(55_000)
+    await expect(buyer.page.locator(".live")).to_contain_text("No network: 5 s left")
     await expect(buyer.page.locator(".live img")).to_be_visible()
     await buyer.window.picture("buyer-offline-phone-en", whole=False)
     await buyer.page.clock.fast_forward(10_000)
@@ -194,17 +198,18 @@ async def test_a_ticket_that_the_device_knows_shows_its_code_though_the_record_i
 async def test_a_page_that_is_seen_again_has_a_fresh_code_at_once(
     road: Road, open_window: OpenWindow
 ) -> None:
-    buyer, _ = await with_ticket(open_window, road, {"bus": 1}, scripts=TURN_AWAY, clock=True)
-    before = await shown(buyer)
+    buyer, _ = await with_ticket(open_window, road, {"bus": 1}, scripts=TURN_AWAY, still=True)
+    image = buyer.page.locator(".live img")
+    before, dead = await shown(buyer), await image.get_attribute("src")
     asked = Mishap()
     await buyer.page.evaluate("turn(true)")
-    await buyer.page.wait_for_timeout(600)
     await buyer.page.route(re.compile("/(qr|my)/"), asked)
     await buyer.page.clock.fast_forward(61_000)
     await buyer.page.wait_for_timeout(300)
     assert asked.requests == []  # nothing is asked for while nobody looks
+    await buyer.page.clock.resume()
     await buyer.page.evaluate("turn(false)")
-    await expect(buyer.page.locator(".live img")).to_be_visible()
+    await expect(image).not_to_have_attribute("src", dead or "")
 
     after = await shown(buyer)
     assert after != before
@@ -226,7 +231,7 @@ async def test_a_page_that_was_away_for_a_moment_does_not_wait_for_the_old_code_
 async def test_a_server_that_does_not_answer_for_a_while_is_asked_again(
     road: Road, open_window: OpenWindow
 ) -> None:
-    buyer, _ = await with_ticket(open_window, road, {"bus": 1}, clock=True)
+    buyer, _ = await with_ticket(open_window, road, {"bus": 1}, still=True)
     await shown(buyer)
     mishap = Mishap()
     mishap.cut = True
@@ -234,6 +239,7 @@ async def test_a_server_that_does_not_answer_for_a_while_is_asked_again(
     await buyer.page.clock.fast_forward(61_000)
     await expect(buyer.page.locator(".veil")).to_contain_text("this code is over")
     mishap.cut = False
+    await buyer.page.clock.resume()
 
     assert await passes(road, await shown(buyer), "bus") == "success"
 
@@ -294,7 +300,7 @@ async def test_a_void_ticket_says_so_while_it_is_looked_at(
 async def test_a_refused_code_is_explained(
     road: Road, open_window: OpenWindow, pg: asyncpg.Connection[Any]
 ) -> None:
-    buyer, code = await with_ticket(open_window, road, {"bus": 1}, clock=True)
+    buyer, code = await with_ticket(open_window, road, {"bus": 1}, still=True)
     await shown(buyer)
     frozen = await buyer.page.evaluate("localStorage.getItem('gateline.buyer.tickets')")
     await buyer.page.route("**/my/tickets", lambda route: route.abort())

@@ -48,15 +48,19 @@ async def test_wechats_dialog_gets_the_very_payload_and_pays(
     bridge: str, road: Road, open_window: OpenWindow, dialog: Dialog
 ) -> None:
     await road.product(price_fen=12_800)
-    buyer = await in_browser(open_window, dialog, bridge)
+    buyer = await in_browser(open_window, dialog, bridge, clock=True)
     await buyer.order()
     await buyer.window.picture("buyer-jsapi-phone-en", whole=False)
     assert dialog.heard == []
-    await buyer.page.get_by_role("button", name="Pay ¥128.00").click()
+    pay = buyer.page.get_by_role("button", name="Pay ¥128.00")
+    await expect(pay).to_be_visible()
+    await buyer.window.stop_the_clock()  # the page gives its bridge 5 s
+    await pay.click()
     if bridge == LATE_BRIDGE:
-        await buyer.page.wait_for_timeout(300)
+        await expect(buyer.page.get_by_text("Preparing the payment")).to_be_visible()
         await buyer.page.evaluate("arrive()")
     await dialog.hears()
+    await buyer.page.clock.resume()
     await buyer.is_paid()
 
     ((name, payload),) = dialog.heard
@@ -153,11 +157,11 @@ async def test_a_dialog_that_was_swiped_away_leaves_every_way_open(
 ) -> None:
     await road.product()
     dialog.pays, dialog.says = False, None  # it never reports
-    buyer = await in_browser(open_window, dialog)
+    buyer = await in_browser(open_window, dialog, clock=True)
     await buyer.order()
     await buyer.page.get_by_role("button", name="Pay ¥10.00").click()
     await expect(buyer.page.get_by_role("button", name="I have paid: check again")).to_be_visible()
-    await buyer.page.wait_for_timeout(1_100)
+    await buyer.page.clock.fast_forward(1_100)
     dialog.pays, dialog.says = True, {"err_msg": "get_brand_wcpay_request:ok"}
     await buyer.page.get_by_role("button", name="Pay again").click()
 
@@ -169,9 +173,10 @@ async def test_without_wechats_bridge_the_page_says_so_and_keeps_the_order(
     road: Road, open_window: OpenWindow, dialog: Dialog
 ) -> None:
     await road.product()
-    buyer = await in_browser(open_window, dialog, "")
+    buyer = await in_browser(open_window, dialog, "", clock=True)
     await buyer.order()
     await buyer.page.get_by_role("button", name="Pay ¥10.00").click()
+    await buyer.page.clock.fast_forward(5_000)  # in which a bridge may still come
 
     await expect(buyer.page.get_by_role("heading", name="WeChat's payment did not open")).to_be_visible()
     await buyer.window.picture("buyer-missing-phone-en", whole=False)

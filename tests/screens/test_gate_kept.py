@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from playwright.async_api import expect
 
 from tests.road import Road
-from tests.screens.at_the_gate import NO_NETWORK, Gate, Line, on_duty, successes, tokens
+from tests.screens.at_the_gate import NO_NETWORK, Gate, Line, on_duty, successes, tokens, tries_now
+from tests.screens.buying import PATIENCE_S
 from tests.screens.conftest import OpenWindow
 
 
@@ -69,22 +71,22 @@ async def test_a_scan_of_yesterday_is_not_asked_for_any_more_and_that_is_told(
 async def test_all_late_answers_are_counted_also_those_for_which_the_list_has_no_room(
     road: Road, open_window: OpenWindow
 ) -> None:
-    codes = await tokens(road, 30)
+    codes = await tokens(road, 20)
     gate = await on_duty(open_window, road)
     gate.window.expected = [*NO_NETWORK]
     await gate.window.context.set_offline(True)
     await expect(gate.banner).to_be_visible()
     now = time.time() * 1000
-    await gate.keep([{"scan_id": f"s-{n}", "qr_token": codes[n % 30], "at": now + n} for n in range(200)])
+    await gate.keep([{"scan_id": f"s-{n}", "qr_token": codes[n % 20], "at": now + n} for n in range(110)])
 
     await gate.window.context.set_offline(False)
 
     await gate.page.wait_for_function(
         "() => localStorage.getItem('gateline.gate.queue') === '[]'", timeout=60_000
     )
-    await expect(gate.page.locator(".lates")).to_contain_text("30 let in · 170 refused")
+    await expect(gate.page.locator(".lates")).to_contain_text("20 let in · 90 refused")
     await expect(gate.late).to_have_count(100)
-    assert [await gate.tile("Let in"), await gate.tile("Refused")] == [30, 170]
+    assert [await gate.tile("Let in"), await gate.tile("Refused")] == [20, 90]
     await gate.page.get_by_role("button", name="Got it, clear").click()
     await expect(gate.late).to_have_count(0)
     assert await gate.page.evaluate("() => localStorage.getItem('gateline.gate.late.sum')") is None
@@ -94,7 +96,9 @@ async def test_two_windows_of_one_device_send_and_count_each_scan_once(
     road: Road, open_window: OpenWindow
 ) -> None:
     first, second = await tokens(road, 2)
-    gate = await on_duty(open_window, road)
+    gate = await on_duty(
+        open_window, road, still=True
+    )  # of both windows: else the visitor may be gone meanwhile
     gate.window.expected = [*NO_NETWORK]
     line = Line()
     line.cut = True
@@ -103,12 +107,17 @@ async def test_two_windows_of_one_device_send_and_count_each_scan_once(
     await gate.present(second)
     page = await gate.window.context.new_page()
     await page.goto(gate.window.origin + "/gate")
+    await expect(page.locator(".where h1")).to_be_visible()
+    async with asyncio.timeout(PATIENCE_S):
+        while not await page.locator(".banner").is_visible():
+            await tries_now(page)
     await expect(page.locator(".banner")).to_contain_text("2 waiting")
 
-    line.cut = False
+    await asyncio.gather(line.mend(gate.page), line.mend(page))
 
     await expect(page.locator(".late")).not_to_have_count(0)
     await expect(gate.word).to_have_text("LET IN")  # told again to the window where the visitor stands
+    await gate.page.clock.resume()
     await expect(page.locator(".banner")).to_be_hidden()
     await gate.page.keyboard.press("Escape")
     await expect(gate.page.locator(".tile.go dd")).to_have_text("2")
@@ -160,7 +169,7 @@ async def test_the_shift_is_counted_over_reloads_until_it_is_ended(
 
 async def test_a_scan_during_a_question_is_not_hidden_by_it(road: Road, open_window: OpenWindow) -> None:
     [token] = await tokens(road, 1)
-    gate = await on_duty(open_window, road)
+    gate = await on_duty(open_window, road, still=True)
     await gate.page.get_by_role("button", name="End shift").click()
     await expect(gate.page.locator("dialog")).to_be_visible()
 

@@ -11,6 +11,7 @@ from playwright.async_api import Page, expect
 from server.web import pages
 from tests.road import Road
 from tests.screens.at_the_gate import NO_NETWORK, Gate, on_duty, successes, tokens
+from tests.screens.buying import PATIENCE_S
 from tests.screens.conftest import OpenWindow
 
 KEPT = """async () => {
@@ -112,7 +113,7 @@ async def test_a_new_version_of_a_file_is_seen_at_once_and_takes_the_place_of_th
     await gate.page.reload()
     assert await gate.page.evaluate("() => window.newer") is True
 
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE_S):
         while list(kept := await kept_by(gate.page)) == [before] or len(kept) != 1:
             await gate.page.wait_for_timeout(50)
     [files] = kept.values()

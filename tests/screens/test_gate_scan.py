@@ -18,7 +18,7 @@ async def test_a_hand_scanner_needs_no_field_and_the_verdict_fills_the_screen(
 ) -> None:
     product = await road.product({"ferry": 2, "bus": 1})
     [ticket] = await road.buy({product: 1})
-    gate = await on_duty(open_window, road)
+    gate = await on_duty(open_window, road, still=True)
 
     await gate.present(await road.qr(ticket["ticket_code"]))
 
@@ -51,7 +51,7 @@ async def test_the_next_scan_takes_the_place_of_a_verdict_at_once(
 ) -> None:
     product = await road.product({"ferry": 1})
     [ticket] = await road.buy({product: 1})
-    gate = await on_duty(open_window, road)
+    gate = await on_duty(open_window, road, still=True)
     await gate.present(await road.qr(ticket["ticket_code"]))
     await expect(gate.word).to_have_text("LET IN")
 
@@ -103,7 +103,7 @@ async def test_a_scanner_that_types_into_a_field_makes_one_scan_and_leaves_the_f
 ) -> None:
     product = await road.product({"ferry": 1})
     [ticket] = await road.buy({product: 1})
-    gate = await on_duty(open_window, road)
+    gate = await on_duty(open_window, road, still=True)
     field = gate.page.locator("#code")
     await field.fill("ABC")
     await field.focus()
@@ -137,7 +137,7 @@ async def test_a_scanner_may_end_with_a_tab_but_a_person_who_types_and_tabs_scan
 async def test_a_typed_code_may_be_written_as_people_write(road: Road, open_window: OpenWindow) -> None:
     product = await road.product({"ferry": 1})
     [ticket] = await road.buy({product: 1})
-    gate = await on_duty(open_window, road)
+    gate = await on_duty(open_window, road, still=True)
     token = (await road.qr(ticket["ticket_code"])).lower()
     line = Line()
     await gate.page.route("**/venue/scan", line)

@@ -20,7 +20,9 @@ from tests.screens.reporting import (
     Day,
     bars_of,
     columns_of,
+    later,
     log_in,
+    next_second,
     open_report,
     shown,
     table_of,
@@ -163,31 +165,35 @@ async def test_more_than_eight_gates_are_summed_up_in_the_chart_and_all_in_the_t
 
 
 async def test_a_new_scan_shows_by_itself(open_window: OpenWindow, road: Road, day: Day) -> None:
-    page = (await open_report(open_window, road)).page
+    page = (await open_report(open_window, road, still=True)).page
     before = int(await tile(page, "success"))
     await expect(page.locator(".freshness .tag")).to_have_text("Live")
-    updated = await page.locator(".freshness .when").inner_text()
+    as_of = await page.locator(".freshness .when").inner_text()
 
     await day.scan(await road.qr(day.tickets[1]), "bus", "pier-1", "gina", "gate-9")
+    await road.flushed()
+    await next_second()
+    await later(page)
 
     await expect(page.locator("#tile-success .value")).to_have_text(str(before + 1))
     await expect(page.locator("#by_terminal svg.bars")).to_contain_text("gate-9")
     first = page.locator("#newest [data-id]").first
     await expect(first).to_contain_text("Let in")
     await expect(first).to_contain_text("gate-9 · gina")
-    await expect(page.locator(".freshness .when")).not_to_have_text(updated)
+    await expect(page.locator(".freshness .when")).not_to_have_text(as_of)
     assert re.fullmatch(r"Updated \d\d:\d\d:\d\d", await page.locator(".freshness .when").inner_text())
 
 
 async def test_nothing_is_drawn_again_while_nothing_happens(
     open_window: OpenWindow, road: Road, day: Day
 ) -> None:
-    page = (await open_report(open_window, road, clock=True)).page
+    page = (await open_report(open_window, road, still=True)).page
     charts = page.locator("#by_function svg.bars, #stock svg.bars, #newest [data-id]")
     await charts.evaluate_all("(drawn) => drawn.forEach((each) => each.setAttribute('data-same', ''))")
-    updated = await page.locator(".freshness .when").inner_text()
-    await page.clock.fast_forward(6_000)
-    await expect(page.locator(".freshness .when")).not_to_have_text(updated)
+    as_of = await page.locator(".freshness .when").inner_text()
+    await next_second()
+    await later(page)
+    await expect(page.locator(".freshness .when")).not_to_have_text(as_of)
     same = await charts.evaluate_all("(drawn) => drawn.map((each) => each.hasAttribute('data-same'))")
     assert len(same) == 22 and all(same)
 
@@ -195,7 +201,7 @@ async def test_nothing_is_drawn_again_while_nothing_happens(
 async def test_the_newest_scans_say_what_happened_and_more_gives_all_of_them_once(
     open_window: OpenWindow, road: Road, day: Day
 ) -> None:
-    page = (await open_report(open_window, road, clock=True)).page
+    page = (await open_report(open_window, road, still=True)).page
     rows = page.locator("#newest [data-id]")
     await expect(rows).to_have_count(20)
     refused = rows.first
@@ -218,7 +224,9 @@ async def test_the_newest_scans_say_what_happened_and_more_gives_all_of_them_onc
     await expect(rows).to_have_count(total)
     # A refresh puts what is new on top, and takes nothing away.
     await day.scan(await road.qr(day.tickets[1]), "bus", "pier-1", "gina", "gate-9")
-    await page.clock.fast_forward(6_000)
+    await road.flushed()
+    await next_second()
+    await later(page)
     await expect(rows).to_have_count(total + 1)
     ids = [await row.get_attribute("data-id") for row in await rows.all()]
     recorded = await day.pg.fetch(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -14,7 +14,7 @@ from server.domain.catalog import Role
 from server.store import catalog
 from tests.road import PASSWORD, Road
 from tests.screens.conftest import OpenWindow
-from tests.screens.reporting import SUCCESS, Day, log_in, open_report, shown, tile
+from tests.screens.reporting import SUCCESS, Day, later, log_in, open_report, shown, tile
 
 FIGURES = "**/reports/figures?*"
 REFUSED = "Failed to load resource"
@@ -26,6 +26,11 @@ async def day(road: Road, pg: asyncpg.Connection[Any]) -> Day:
     return await Day(road, pg).scanned()
 
 
+def just_now() -> datetime:
+    """Before the second that the server's answer tells a page whose own clock stands."""
+    return datetime.now(UTC) - timedelta(seconds=2)
+
+
 class Counted:
     """Counts the questions for figures that a page sends."""
 
@@ -35,12 +40,6 @@ class Counted:
 
     def _asked(self, url: str) -> None:
         self.count += "/reports/figures" in url
-
-
-async def later(page: Page) -> None:
-    """Six seconds later by the page's clock, and what it asks then has gone out."""
-    await page.clock.fast_forward(6_000)
-    await page.wait_for_timeout(300)
 
 
 # --- Logging in ---------------------------------------------------------------------------------------------
@@ -100,12 +99,12 @@ async def test_a_reload_stays_logged_in_and_logging_out_does_not(open_window: Op
 async def test_when_the_session_ends_the_figures_stay_as_of_when_and_a_login_goes_on(
     open_window: OpenWindow, road: Road, day: Day
 ) -> None:
-    window = await open_report(open_window, road, "?window=day&function=ferry", clock=True)
+    window = await open_report(open_window, road, "?window=day&function=ferry", still=True)
     window.expected = [REFUSED]
     page = window.page
     assert await tile(page, "success") == "2"
     await page.route(FIGURES, lambda route: _refuse(route, 401, "TOKEN_EXPIRED"))
-    await page.clock.fast_forward(6_000)
+    await later(page)
     notice = page.locator(".door .notice")
     await expect(notice).to_contain_text("Your session is over.")
     assert re.search(r"as of \d\d:\d\d:\d\d and is not updated", await notice.inner_text())
@@ -113,7 +112,7 @@ async def test_when_the_session_ends_the_figures_stay_as_of_when_and_a_login_goe
     await expect(page.locator(".freshness .when")).to_contain_text("As of")
     await expect(page.locator("#said")).to_contain_text("Please log in again")
     asked = Counted(page)
-    await day.write(datetime.now(UTC), function_code="ferry", **SUCCESS)
+    await day.write(just_now(), function_code="ferry", **SUCCESS)
     await page.evaluate("window.dispatchEvent(new Event('online'))")
     await page.locator("#filter-location").select_option("pier-1")
     await later(page)  # nobody is logged in: nothing is asked
@@ -130,7 +129,7 @@ async def test_when_the_session_ends_the_figures_stay_as_of_when_and_a_login_goe
 
 
 async def test_an_analyst_who_is_disabled_is_told_so(open_window: OpenWindow, road: Road, day: Day) -> None:
-    window = await open_report(open_window, road, clock=True)
+    window = await open_report(open_window, road, still=True)
     window.expected = [REFUSED]
     async with road.parts.database.transaction() as connection:
         assert await catalog.disable_operator(connection, "amy")
@@ -170,7 +169,7 @@ async def test_without_a_network_the_figures_stay_as_of_when_and_go_on_by_themse
     await expect(page.locator(".freshness .tag")).to_have_text("No network")
     await expect(page.locator("#said")).to_contain_text("No network")
     assert await tile(page, "success") == before
-    await day.write(datetime.now(UTC), **SUCCESS)
+    await day.write(just_now(), **SUCCESS)
 
     await window.context.set_offline(False)
     await expect(page.locator("#tile-success .value")).to_have_text(str(int(before) + 1))
@@ -195,7 +194,7 @@ async def test_a_filter_chosen_without_a_network_is_shown_once_it_is_back(
 async def test_a_server_that_fails_is_asked_again_until_it_answers(
     open_window: OpenWindow, road: Road, day: Day
 ) -> None:
-    window = await open_report(open_window, road, clock=True)
+    window = await open_report(open_window, road, still=True)
     window.expected = [REFUSED]
     page = window.page
 
@@ -227,11 +226,11 @@ async def test_what_is_too_much_asks_for_a_shorter_window(
 async def test_pausing_stops_the_questions_and_resuming_asks_at_once(
     open_window: OpenWindow, road: Road, day: Day
 ) -> None:
-    page = (await open_report(open_window, road, clock=True)).page
+    page = (await open_report(open_window, road, still=True)).page
     await page.get_by_role("button", name="Pause").click()
     await expect(page.locator(".freshness .tag")).to_have_text("Paused")
     asked = Counted(page)
-    await day.write(datetime.now(UTC), **SUCCESS)
+    await day.write(just_now(), **SUCCESS)
     await later(page)
     assert asked.count == 0 and await tile(page, "success") == "4"
     await page.get_by_role("button", name="Resume").click()
@@ -242,7 +241,7 @@ async def test_pausing_stops_the_questions_and_resuming_asks_at_once(
 async def test_a_page_that_nobody_sees_asks_for_nothing_and_asks_at_once_when_it_is_seen(
     open_window: OpenWindow, road: Road, day: Day
 ) -> None:
-    page = (await open_report(open_window, road, clock=True)).page
+    page = (await open_report(open_window, road, still=True)).page
     see = """(hidden) => {
       Object.defineProperty(document, "hidden", {configurable: true, get: () => hidden});
       document.dispatchEvent(new Event("visibilitychange"));
@@ -251,7 +250,7 @@ async def test_a_page_that_nobody_sees_asks_for_nothing_and_asks_at_once_when_it
     asked = Counted(page)
     await later(page)
     assert asked.count == 0
-    await day.write(datetime.now(UTC), **SUCCESS)
+    await day.write(just_now(), **SUCCESS)
     await page.evaluate(see, False)
     await expect(page.locator("#tile-success .value")).to_have_text("5")
 
@@ -259,7 +258,7 @@ async def test_a_page_that_nobody_sees_asks_for_nothing_and_asks_at_once_when_it
 async def test_after_logging_out_no_question_is_left_behind(
     open_window: OpenWindow, road: Road, day: Day
 ) -> None:
-    page = (await open_report(open_window, road, clock=True)).page
+    page = (await open_report(open_window, road, still=True)).page
     await page.get_by_role("button", name="Log out").click()
     asked = Counted(page)
     await later(page)

@@ -14,7 +14,7 @@ from server.limits import QR_SHOWN_FREE
 from tests.conftest import Serve
 from tests.road import PASSWORD, Road
 from tests.screens.at_the_gate import Gate
-from tests.screens.buying import Buyer
+from tests.screens.buying import at_the_shop
 from tests.screens.conftest import OpenWindow
 
 REFUSED = ["Failed to load resource"]
@@ -58,7 +58,7 @@ async def test_too_many_orders_are_told_when_there_may_be_another_and_nothing_is
     road: Road, open_window: OpenWindow
 ) -> None:
     await road.product()
-    buyer = Buyer(await open_window("/"), road)
+    buyer = await at_the_shop(open_window, road, clock=True)
     buyer.window.expected = REFUSED
     await buyer.order()
     await buyer.page.goto(road.url)
@@ -70,7 +70,8 @@ async def test_too_many_orders_are_told_when_there_may_be_another_and_nothing_is
     await expect(
         buyer.page.locator("#view").get_by_text("You can order again in about 15 min.")
     ).to_be_visible()
-    await buyer.page.wait_for_timeout(1_500)  # an answer that was lost would have been asked for by now
+    await buyer.page.clock.run_for(5_000)  # an answer that was lost would have been asked for by now
+    await buyer.page.wait_for_timeout(200)
     assert len([url for url in asked if url.endswith("/orders")]) == 1
     await buyer.page.reload()
     await buyer.choose()
@@ -81,7 +82,7 @@ async def test_a_code_that_was_shown_too_often_comes_by_itself_when_it_may(
     road: Road, open_window: OpenWindow
 ) -> None:
     await road.product(price_fen=0)
-    buyer = Buyer(await open_window("/"), road)
+    buyer = await at_the_shop(open_window, road, clock=True)
     buyer.window.expected = REFUSED
     await buyer.order()
     show = buyer.page.get_by_role("link", name="Show the code")
@@ -91,8 +92,8 @@ async def test_a_code_that_was_shown_too_often_comes_by_itself_when_it_may(
     # slow the machine, as after a clock that went back.
     looked = {"n": QR_SHOWN_FREE, "t": int((time.time() + 60) * 1000)}
     await road.parts.redis.hset(keys.shown(code), mapping=looked)  # type: ignore[misc]
+    await buyer.window.stop_the_clock()
     await show.click()
-    await expect(
-        buyer.page.locator("#view").get_by_text("A new code is not to be had right now")
-    ).to_be_visible()
+    await buyer.begins(buyer.page.locator("#view").get_by_text("A new code is not to be had right now"))
+    await buyer.page.clock.resume()
     await expect(buyer.page.locator(".live img")).to_be_visible()

@@ -67,7 +67,7 @@ async def test_two_buyers_pay_show_their_codes_are_let_in_and_counted(
     road: Road, open_window: OpenWindow, wechat: tuple[WeChat, str], audit: Audit
 ) -> None:
     await road.product(FUNCTIONS, price_fen=12_800)
-    gate = await on_duty(open_window, road)
+    gate = await on_duty(open_window, road, still=True)
     buyers = [
         await bought_at_a_desktop(road, open_window, Dialog(*wechat, road, user="wang")),
         await bought_in_the_mini_program(road, open_window, Dialog(*wechat, road, user="zhang")),

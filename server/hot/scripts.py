@@ -18,8 +18,10 @@ from redis.exceptions import NoScriptError, ResponseError
 from server.config import Ack
 from server.domain.errors import ErrorCode, Refusal
 from server.hot.connection import CONNECTIONS_MAX, ask
+from server.hot.keys import WRITE_PROBE
 from server.limits import REDIS_ACK_MS_MAX
 
+_WRITE: Final = pack_command(("SET", WRITE_PROBE, ""))  # type: ignore[arg-type]
 _WAIT_FOR_REPLICA: Final = pack_command(("WAITAOF", 1, 1, REDIS_ACK_MS_MAX))  # type: ignore[arg-type]
 _WHO_ARE_YOU: Final = pack_command(("INFO", "server"))  # type: ignore[arg-type]
 LUA_DIR: Final = Path(__file__).parent / "lua"
@@ -87,7 +89,9 @@ class ScriptRunner:
         try:
             answer = await _exchange(connection, packed)
             if self._await_replica and not isinstance(answer, ResponseError):
-                # WAITAOF speaks of the writes of its own connection.
+                # WAITAOF speaks of the writes of its own connection. One more write stands behind all that the answer
+                # can repeat, whichever connection wrote that.
+                _said(await _exchange(connection, _WRITE))
                 acknowledged = await _exchange(connection, _WAIT_FOR_REPLICA)
         except BaseException:
             await connection.disconnect(nowait=True)

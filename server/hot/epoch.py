@@ -46,14 +46,14 @@ class Epochs:
             values: list[str | None] = await ask(pipe.execute())
         return values
 
-    async def shut(self, seen: Sequence[str | None]) -> None:
-        """Shut the gates whose epoch is still as it was seen: they were loaded for a Redis that is no more.
+    async def shut_others(self, run_id: str) -> None:
+        """Shut the gates that were not loaded for this Redis: it is another process, or was sharded otherwise.
 
         Needs no Postgres: what a restarted Redis has may be behind what it had told, so nothing is judged until that
         is known. A shut epoch says for whom it was loaded, so that a complete Redis needs no loading.
         """
-        for name, value in zip(self.names, seen, strict=True):
-            if value is None or value.endswith(_SHUT):
+        for name, value in zip(self.names, await self.read(), strict=True):
+            if value is None or value == self.wanted(run_id) or value.endswith(_SHUT):
                 continue
             async with self._redis.pipeline(transaction=True) as pipe:
                 await ask(pipe.watch(name))

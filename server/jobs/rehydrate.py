@@ -78,7 +78,7 @@ class Rehydration:
         """
         if await self._loaded():
             return
-        await self._epochs.shut(await self._epochs.read())
+        await self._epochs.shut_others((await self._epochs.state()).run_id)
         async with self._alone() as session:
             if await self._loaded():  # another process was faster
                 return

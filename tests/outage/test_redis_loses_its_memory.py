@@ -157,6 +157,23 @@ async def test_the_gates_of_a_restarted_redis_are_shut_even_while_postgres_is_aw
     assert judged.json["remaining_uses"] == 1
 
 
+async def test_a_gate_that_another_process_has_just_opened_is_not_shut_again(
+    serve: Serve, redis: Redis
+) -> None:
+    """It opens slot by slot: who looks in between finds some that are open, and some that are not yet."""
+    road = await serve(jobs=False)
+    await road.parts.rehydration.guard()
+    road.parts.rehydration._db = Database("postgresql://nobody@127.0.0.1:1/none", size_max=1)
+    opened, *not_yet = road.parts.epochs.names
+    epoch = await redis.get(opened)
+    await redis.delete(*not_yet)
+    with pytest.raises(Refusal):
+        await road.parts.rehydration.guard()
+
+    assert epoch is not None and await redis.get(opened) == epoch
+    assert await redis.exists(*not_yet) == 0
+
+
 async def test_a_redis_back_with_less_than_it_told_judges_nothing_before_the_guard_has_looked(
     serve: Serve, own_valkey: EmbeddedValkey, tmp_path: Path, audit: Audit
 ) -> None:

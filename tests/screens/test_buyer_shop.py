@@ -176,6 +176,24 @@ async def test_an_answer_that_is_lost_with_the_page_is_asked_for_by_the_next_one
     assert await orders(pg) == 1
 
 
+async def test_an_order_of_yesterday_is_not_asked_for_any_more(road: Road, open_window: OpenWindow) -> None:
+    """By then the server has forgotten its key, and would make another order of it."""
+    await road.product()
+    buyer = Buyer(await open_window("/"), road)
+    keep = """(hours) => localStorage.setItem("gateline.buyer.purchase", JSON.stringify(
+        {key: "key-of-yesterday", items: [{product_id: 1, qty: 1}], at_ms: Date.now() - hours * 3600000}))"""
+    missed = buyer.page.get_by_role("heading", name="Your last order was not answered")
+    await buyer.page.evaluate(keep, 22)
+    await buyer.page.reload()
+    await expect(missed).to_be_visible()
+
+    await buyer.page.evaluate(keep, 24)
+    await buyer.page.reload()
+    await buyer.choose()
+    await expect(buyer.page.locator(".basket")).to_be_visible()
+    await expect(missed).to_be_hidden()
+
+
 async def test_what_was_sold_meanwhile_is_told_and_the_choice_is_made_smaller(
     road: Road, open_window: OpenWindow
 ) -> None:

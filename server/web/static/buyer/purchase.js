@@ -9,12 +9,16 @@ import {ask} from "./session.js";
 const NAME = "buyer.purchase"; // {key, items, at_ms}
 const TRIES_MS = [0, 1_000, 3_000]; // before the buyer is asked to try again
 const GOOD_FOR_MS = 180_000; // what was missed for longer is not sent again without the buyer
+const KEY_KNOWN_MS = 23 * 3_600_000; // the server knows a key for a day: later it would make another order of it
 
 let sending = null;
 const offers = new Map(); // by order: how it can be paid, or why that is not known yet
 
-/** The order that was sent and not answered; undefined: there is none. */
-export const unanswered = () => kept.get(NAME);
+/** The order that was sent and not answered; undefined: there is none, or none that can still be asked for. */
+export function unanswered() {
+  const purchase = kept.get(NAME);
+  return purchase && Date.now() - purchase.at_ms < KEY_KNOWN_MS ? purchase : undefined;
+}
 export const recent = (purchase) => Date.now() - purchase.at_ms < GOOD_FOR_MS;
 export const forget = () => kept.drop(NAME);
 

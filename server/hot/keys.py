@@ -13,7 +13,8 @@ from server.limits import SAID_TURNS
 STOCK_EPOCH = "{stock}:epoch"
 ORDERS_STREAM = "{stock}:orders"
 STOCK_SLOT = "stock"
-WRITE_PROBE = "{stock}:probe"  # string: set now and then, to see whether Redis takes writes
+# String: set to see whether Redis takes writes, and to have a write behind what a replica must have
+WRITE_PROBE = "{stock}:probe"
 # A slot of their own: one script counts in several of them, and losing them loses no truth
 _LIMITS = "{limits}"
 

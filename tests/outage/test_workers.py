@@ -8,7 +8,7 @@ import signal
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -310,14 +310,17 @@ async def test_told_to_stop_all_finish_what_was_begun_and_flush(
 async def while_one_starts(spawn: Spawn) -> AsyncIterator[tuple[Process, list[int]]]:
     """A parent whose second worker has yet to read its own code, and its children; at the end that one goes on."""
     parent = await spawn("serve", "--workers", "2", "--with-jobs")
+    pids: list[int] = []  # as they came
     async with asyncio.timeout(PATIENCE_S):
-        while len(pids := [*serving_children(parent)]) < 3:
+        while len(pids) < 3:
+            pids += [pid for pid in serving_children(parent) if pid not in pids]
             await asyncio.sleep(0.005)
     os.kill(pids[-1], signal.SIGSTOP)
     try:
         yield parent, pids
     finally:
-        os.kill(pids[-1], signal.SIGCONT)
+        with suppress(ProcessLookupError):  # a parent that has not yet heard of its start kills it as it ends
+            os.kill(pids[-1], signal.SIGCONT)
 
 
 async def test_told_to_stop_while_a_worker_starts_all_end_in_order(spawn: Spawn) -> None:

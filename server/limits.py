@@ -79,6 +79,8 @@ POSTGRES_CALL_S_MAX = 5.0  # settlement and reads; the gateway repeats a notific
 POSTGRES_USE_S_MAX = 5.0  # all statements of one transaction or look together: then its connection is cut
 # Amid a transaction, then Postgres frees its locks; rehydrating scans Redis meanwhile
 POSTGRES_STANDSTILL_S_MAX = 300.0
+# So long a statement runs on, and keeps its locks, when whoever sent it is gone
+POSTGRES_ABANDONED_S_MAX = 2.0
 POSTGRES_BULK_S_MAX = 60.0  # flushes, rehydrate pages and reports
 MIGRATION_S_MAX = 600.0  # building an index on a large table
 BACKUP_S_MAX = 6 * 3600.0  # a hundred million verdicts; a program that hangs must end

@@ -12,6 +12,7 @@ import msgspec
 
 from server.domain.errors import ErrorCode, Refusal
 from server.limits import (
+    POSTGRES_ABANDONED_S_MAX,
     POSTGRES_ACQUIRE_S_MAX,
     POSTGRES_CALL_S_MAX,
     POSTGRES_CONNECT_S_MAX,
@@ -42,10 +43,12 @@ _AWAY = (
     asyncpg.InvalidCatalogNameError,
 )
 
-# Whoever dies behind the network, or stands still amid a transaction, must not keep a stream or a lock from the others.
+# Whoever dies amid a statement or behind the network, or stands still amid a transaction, must not keep a stream or a
+# lock from the others. A statement does not notice by itself that nobody waits for it any more.
 _SESSION: Final = {
     "application_name": "gateline",
     "idle_in_transaction_session_timeout": str(int(POSTGRES_STANDSTILL_S_MAX * 1_000)),  # ms
+    "client_connection_check_interval": str(int(POSTGRES_ABANDONED_S_MAX * 1_000)),
     "tcp_keepalives_idle": "10",  # s, then three times 5 s without an answer
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -40,6 +41,11 @@ def stand_still() -> Iterator[Callable[[int], None]]:
         os.kill(session, signal.SIGCONT)
 
 
+async def lock_is_free(pg: asyncpg.Connection[Any]) -> bool:
+    async with pg.transaction():
+        return await try_alone(pg, Lock.OUTBOX)
+
+
 async def test_giving_a_connection_back_asks_postgres_nothing(database: Database) -> None:
     asked: list[Any] = []
     async with database.connection() as connection:
@@ -61,7 +67,7 @@ async def test_what_was_begun_and_cut_off_is_undone_and_its_locks_are_free(
             assert await try_alone(connection, Lock.OUTBOX)
             await connection.execute("INSERT INTO functions VALUES ('bus', 'Bus')")
             begun.set()
-            await connection.execute("SELECT pg_sleep(60)")
+            await connection.execute("SELECT pg_sleep(600)")
 
     task = asyncio.create_task(begin())
     await begun.wait()
@@ -70,8 +76,24 @@ async def test_what_was_begun_and_cut_off_is_undone_and_its_locks_are_free(
 
     async with database.transaction() as connection:
         assert await connection.fetchval("SELECT count(*) FROM functions") == 0
-    async with pg.transaction():
-        assert await try_alone(pg, Lock.OUTBOX)
+
+    # Not at once: a statement that begins while it is told to stop runs on, until Postgres sees that nobody waits.
+    await eventually(partial(lock_is_free, pg))
+
+
+async def test_a_statement_ends_with_the_connection_that_waited_for_it(
+    database_url: str, pg: asyncpg.Connection[Any]
+) -> None:
+    """As a process that was killed amid a statement: nobody tells Postgres to stop."""
+    database = Database(database_url, size_max=1, use_s=1.0)
+    with pytest.raises(Refusal) as refused:
+        async with database.transaction() as connection:
+            assert await try_alone(connection, Lock.OUTBOX)
+            await connection.execute("SELECT pg_sleep(600)")
+    await database.close()
+
+    assert refused.value.code is ErrorCode.POSTGRES_UNAVAILABLE
+    await eventually(partial(lock_is_free, pg))
 
 
 async def test_a_transaction_that_nobody_ended_does_not_reach_the_next_user(database: Database) -> None:

@@ -413,9 +413,11 @@ async def test_a_fault_that_no_one_expected_is_told_to_its_scan_alone(
     road: Road, redis: Redis, audit: Audit
 ) -> None:
     """Here: what Redis remembers of a scan is no line of ours."""
-    codes = await many_tickets(road, 3)
+    *codes, other = await many_tickets(road, 4)
+    assert said(await upload(road, [scan(mint(road, other))])) == ["success"]
+    (remembered,) = [name for name in keys.said(0) if await redis.exists(name)]
     scans = [scan(mint(road, code)) for code in codes]
-    broken = keys.said(0)[0], scans[1]["scan_id"]
+    broken = remembered, scans[1]["scan_id"]
     await redis.hset(*broken, f"unexpected\t\t{codes[1]}\tbus\t")
     answers = await upload(road, scans)
     assert said(answers) == ["success", "INTERNAL", "success"]

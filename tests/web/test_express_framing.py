@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from server.web import connection
 from server.web.connection import ScanConnection
 from server.web.express import Lane
 from tests.road import PATIENCE_S, Answer
@@ -51,7 +52,10 @@ def judged(answer: Answer) -> str:
 # --- Cut ----------------------------------------------------------------------------------------------------
 
 
-async def test_head_and_body_in_two_packets_are_one_scan_of_the_lane(stage: Stage, taken: list[str]) -> None:
+async def test_head_and_body_in_two_packets_are_one_scan_of_the_lane(
+    stage: Stage, taken: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "BODY_REST_S_MAX", PATIENCE_S)
     async with wire(stage.road.url) as line:
         for scan_id in ids(5):
             head, _, body = scan(stage, scan_id).partition(b"\r\n\r\n")

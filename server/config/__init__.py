@@ -14,10 +14,20 @@ from typing import Any, Final
 import msgspec
 
 from server.config.reading import DEMO_MARK, Setting
-from server.config.settings import SERVER_SETTINGS, Ack
+from server.config.settings import SERVER_SETTINGS, SHARDS_MAX, Ack
 from server.config.wechat import WECHAT_HOLD_S_MIN, WECHAT_SETTINGS, WeChatAccount, account
 
-__all__ = ["FILE", "SETTINGS", "Ack", "Config", "ConfigError", "Setting", "WeChatAccount", "load"]
+__all__ = [
+    "FILE",
+    "SETTINGS",
+    "SHARDS_MAX",
+    "Ack",
+    "Config",
+    "ConfigError",
+    "Setting",
+    "WeChatAccount",
+    "load",
+]
 
 SETTINGS: Final = (*SERVER_SETTINGS, *WECHAT_SETTINGS)
 FILE: Final = "file:"  # a value that stands in a file, as secrets are handed over by most platforms

@@ -29,6 +29,8 @@ class Ack(enum.Enum):
     REPLICA = "replica"
 
 
+SHARDS_MAX = 16
+
 _STRONG = "base64 of 32 bytes or more (`gateline keys` makes all of them)"
 
 SERVER_SETTINGS: tuple[Setting, ...] = (
@@ -88,8 +90,8 @@ SERVER_SETTINGS: tuple[Setting, ...] = (
         "GATELINE_SHARDS",
         "shards",
         "1",
-        integer(1, 16),
-        "1 to 16",
+        integer(1, SHARDS_MAX),
+        f"1 to {SHARDS_MAX}",
         "shards of the tickets in Redis; the same in every process",
     ),
     Setting(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from server.domain.catalog import Product
 from server.flows.directory import DirectoryFollower
+from server.hot.connection import ask
 from server.hot.stock import Level, Stock
 
 FRESH_S = 0.2  # a flash sale's thousands of looks ask Redis five times a second, not thousands
@@ -30,11 +31,14 @@ class Shop:
         """Products with the units available, at most 0.2 s old. Raises Refusal when Redis or the catalog is away."""
         products = self._directory.current.products
         if self._stale():
-            async with self._looking:  # one asks, those who came meanwhile share the answer
-                if self._stale():
-                    self._levels = await self._stock.levels(list(products))
-                    self._levels_at = self._now()
+            await ask(self._look(list(products)))  # bounds the wait for the one who looks, too
         return [(product, self._available(product.id)) for product in products.values()]
+
+    async def _look(self, product_ids: list[int]) -> None:
+        async with self._looking:  # one asks, those who came meanwhile share the answer
+            if self._stale():
+                self._levels = await self._stock.levels(product_ids)
+                self._levels_at = self._now()
 
     def _stale(self) -> bool:
         return self._now() - self._levels_at > FRESH_S

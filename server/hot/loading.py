@@ -15,6 +15,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from server.config import SHARDS_MAX
 from server.domain.errors import ErrorCode, Refusal
 from server.domain.orders import Order
 from server.domain.redemption import Decision
@@ -45,7 +46,9 @@ class Loading:
         self._slots = {keys.slot(epoch): (epoch, keys.loading(keys.slot(epoch))) for epoch in epochs.names}
 
     async def begin(self) -> None:
-        """Close all gates and take the right to load, from whoever had it."""
+        """Close all gates, also of an earlier number of shards, and take the right to load from whoever had it."""
+        for shard in range(self._shards, SHARDS_MAX):
+            await ask(self._redis.delete(keys.epoch(shard)))
         for epoch, loading in self._slots.values():
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.set(loading, self._token)

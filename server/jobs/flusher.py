@@ -92,12 +92,16 @@ class Flusher:
     async def flush(self, stream: str, *, loading: bool = False) -> int:
         """Write one batch; how many entries. 0 also while another flusher has the stream or Redis is being loaded.
 
-        `loading`: the caller is the rehydration itself. Raises Refusal when Redis or Postgres is away.
+        `loading`: the caller is the rehydration itself, to which 0 says that nothing is left. It waits for the stream:
+        one that it took over from may be gone, and its transaction not yet.
+
+        Raises Refusal when Redis or Postgres is away.
         """
         async with self._db.transaction() as connection:
             if not loading and not await join_unless_loading(connection):
                 return 0
-            cursor = await redemptions.try_lock_cursor(connection, stream)
+            lock = redemptions.lock_cursor if loading else redemptions.try_lock_cursor
+            cursor = await lock(connection, stream)
             if cursor is None:
                 return 0
             stages = _Stages(stream)

@@ -63,6 +63,12 @@ async def try_lock_cursor(connection: Connection, stream: str) -> str | None:
     return last_id
 
 
+async def lock_cursor(connection: Connection, stream: str) -> str:
+    """The last id written, once no other transaction has its row. The stream is followed, see `create_cursors`."""
+    last_id: str = await connection.fetchval(_Q["lock_cursor"], stream)
+    return last_id
+
+
 async def move_cursor(connection: Connection, stream: str, last_id: str) -> None:
     """Everything up to this id is written, in this very transaction."""
     await connection.execute(_Q["move_cursor"], stream, last_id)

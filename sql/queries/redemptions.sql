@@ -22,6 +22,10 @@ WHERE code = ANY ($1::text[]) AND status = 'ACTIVE'
 -- $1 stream: its cursor, locked until the end of the transaction; no row while another flusher has it.
 SELECT last_id FROM stream_cursors WHERE stream = $1 FOR UPDATE SKIP LOCKED;
 
+-- name: lock_cursor
+-- $1 stream: its cursor, locked until the end of the transaction, as soon as nobody else has it.
+SELECT last_id FROM stream_cursors WHERE stream = $1 FOR UPDATE;
+
 -- name: cursors
 -- How far each stream is written.
 SELECT stream, last_id FROM stream_cursors;

@@ -35,6 +35,23 @@ async def test_tickets_of_all_shards_are_redeemed_and_recorded_and_survive_a_cha
     assert sum(row["events"] for row in report.json["rows"] if row["result"] == "success") == 40
 
 
+async def test_a_process_of_more_shards_judges_nothing_once_there_are_fewer(serve: Serve) -> None:
+    """A host that was not restarted yet: also what it takes for shards must be shut, or a ticket passes twice."""
+    four = await serve(shards=4)
+    product = await four.product({"bus": 1}, sellable=20)
+    codes = [ticket["ticket_code"] for ticket in await four.buy({product: 10})]
+    stranger = await serve(shards=4, jobs=False)
+    tokens = {code: await stranger.qr(code) for code in codes}
+    assert (await stranger.scan(tokens[codes[0]], "bus")).json["remaining_uses"] == 0
+    await four.stop()
+    one = await serve(shards=1)
+
+    for code in codes[1:]:
+        assert (await stranger.scan(tokens[code], "bus")).json["code"] == "GATE_CLOSED"
+        assert (await one.scan(await one.qr(code), "bus")).json["remaining_uses"] == 0
+    assert (await one.scan(await one.qr(codes[0]), "bus")).json["reason"] == "NO_REMAINING"
+
+
 async def test_a_process_of_another_number_of_shards_judges_nothing(serve: Serve) -> None:
     four = await serve(shards=4)
     product = await four.product({"bus": 2})

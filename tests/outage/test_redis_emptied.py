@@ -265,6 +265,24 @@ async def test_back_without_its_last_second_redis_is_rebuilt_and_a_gate_that_is_
     assert {tuple(row) for row in spent} == {(first, 0), (other, 0)}
 
 
+async def test_while_redis_hangs_nobody_waits_for_the_looks_of_others(
+    serve: Serve, own_valkey: EmbeddedValkey
+) -> None:
+    road = await serve(redis_url=own_valkey.url)
+    await road.product({"bus": 1})
+    os.kill(own_valkey.pid, signal.SIGSTOP)
+    try:
+        with redis_given_up_after(1.0):
+            async with asyncio.timeout(PATIENCE_S):  # one after the other they would take longer
+                told = await asyncio.gather(
+                    *(road.call("GET", "/catalog") for _ in range(2 * int(PATIENCE_S)))
+                )
+    finally:
+        os.kill(own_valkey.pid, signal.SIGCONT)
+
+    assert {(answer.status, answer.json["code"]) for answer in told} == {(503, "REDIS_UNAVAILABLE")}
+
+
 async def test_while_redis_hangs_scans_are_turned_away_and_afterwards_hear_one_verdict(
     serve: Serve, own_valkey: EmbeddedValkey, pg: asyncpg.Connection[Any], audit: Audit
 ) -> None:

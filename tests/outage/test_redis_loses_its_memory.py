@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import pytest
 from redis.asyncio import Redis
 
@@ -102,6 +105,28 @@ async def test_killed_and_restarted_with_its_data_it_loses_nothing_that_was_told
     await road.until_ready()
     (shown,) = (await road.call("GET", "/my/tickets", headers=road.buyer())).json["tickets"]
     assert [left["remaining_uses"] for left in shown["entitlements"]] == [1]
+    await road.flushed()
+    await audit(road)
+
+
+async def test_a_rehydration_waits_for_one_that_was_cut_off_amid_a_write(
+    road: Road, pg: asyncpg.Connection[Any], audit: Audit
+) -> None:
+    """Its transaction may end later than its session, which has the lock: a stream that it holds is not drained."""
+    (ticket,) = await road.buy({await road.product({"bus": 1}): 1})
+    qr = await road.qr(ticket["ticket_code"])
+    await road.flushed()
+    async with pg.transaction():
+        await pg.fetch("SELECT FROM stream_cursors WHERE stream = $1 FOR UPDATE", keys.redemptions(0))
+        assert (await road.scan(qr, "bus", scan_id="told")).json["remaining_uses"] == 0
+        rehydrating = asyncio.create_task(road.parts.rehydration.rehydrate())
+        done, _ = await asyncio.wait([rehydrating], timeout=1.0)
+        assert not done
+        assert (await road.scan(qr, "bus", scan_id="told")).json["code"] == "GATE_CLOSED"
+    await rehydrating
+
+    assert (await road.scan(qr, "bus", scan_id="told")).json["remaining_uses"] == 0
+    assert (await road.scan(await road.qr(ticket["ticket_code"]), "bus")).json["reason"] == "NO_REMAINING"
     await road.flushed()
     await audit(road)
 
